@@ -1,0 +1,54 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// The core that is linked into strangers' processes: Embedded mode, always optimised (a debug build
+/// of a hook costs every program in the tree), whole-module because Embedded Swift requires it.
+let embedded: [SwiftSetting] = [
+  .enableExperimentalFeature("Embedded"),
+  .strictMemorySafety(),
+  .unsafeFlags(["-wmo", "-O", "-Xfrontend", "-disable-stack-protector"]),
+]
+
+let package = Package(
+  name: "overlock",
+  products: [
+    // The Embedded target must stand here itself: reached only through the C target, the driver
+    // would link libswiftCore in.
+    .library(name: "overlock", type: .dynamic, targets: ["OverlockShim", "OverlockCoreEmbedded"]),
+    .executable(name: "overlock", targets: ["overlock"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+  ],
+  targets: [
+    .target(name: "CLinux", cSettings: [.unsafeFlags(["-O2", "-fvisibility=hidden"])]),
+    .target(name: "OverlockCore", dependencies: ["CLinux"], swiftSettings: [.strictMemorySafety()]),
+    .target(name: "OverlockCoreEmbedded", dependencies: ["CLinux"], swiftSettings: embedded),
+    .target(
+      name: "OverlockShim",
+      dependencies: ["CLinux", "OverlockCoreEmbedded"],
+      path: "shim",
+      exclude: ["exports.map"],
+      publicHeadersPath: "include",
+      cSettings: [
+        .unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-ftls-model=initial-exec"])
+      ],
+      linkerSettings: [
+        .unsafeFlags([
+          "-Xlinker", "--version-script=\(Context.packageDirectory)/shim/exports.map",
+          "-Xlinker", "-z", "-Xlinker", "initfirst",
+          "-Xlinker", "--hash-style=gnu",
+        ])
+      ]
+    ),
+    .executableTarget(
+      name: "overlock",
+      dependencies: [
+        "OverlockCore",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: [.strictMemorySafety()]
+    ),
+    .testTarget(name: "OverlockCoreTests", dependencies: ["OverlockCore"]),
+  ]
+)

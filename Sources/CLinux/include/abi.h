@@ -1,0 +1,187 @@
+#ifndef OVERLOCK_ABI_H
+#define OVERLOCK_ABI_H
+
+/* The border between the C interposer (shim/) and the Swift core (Sources/OverlockCore/ABI).
+ *
+ * Every ovl_ function below is written in Swift, makes system calls only (no libc function, no
+ * allocator, no lock of the process), never touches errno, and may be called from a signal handler,
+ * between vfork and exec, and in a forked child of a threaded program.
+ *
+ * Return values: 0 or a positive result; -errno (-1 … -4095); or OVL_PASS: the call does not concern
+ * an overlay, so call the next libc function with the caller's own arguments. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#define OVL_PASS (-65536L)
+
+/* What a located object is wanted for. */
+#define OVL_FOLLOW 1u   /* follow a symbolic link in the last component */
+#define OVL_COPYUP 2u   /* the caller is about to change the object: it must be in the upper */
+#define OVL_TRUNCATE 4u /* with OVL_COPYUP: the data is about to be thrown away */
+#define OVL_MISSING 8u  /* a missing last component is no error: real is where it would be */
+
+#define OVL_PATH_INLINE 640
+
+/* A located object. Filled by ovl_locate*, given back with ovl_path_release (always, also after an
+ * error; a zeroed struct is fine). */
+struct ovl_path {
+  const char *real; /* what to hand to the kernel or the next libc function */
+  uint64_t ino;     /* inode number the program must see, 0: the kernel's own */
+  int32_t overlay;  /* index of the overlay, -1: outside every overlay (real is the resolved path) */
+  int32_t layer;    /* 0: upper, 1…: lowers, top first */
+  int32_t kind;     /* enum ovl_kind */
+  uint32_t flags;
+  uint64_t block; /* scratch in use, 0: none */
+  char small[OVL_PATH_INLINE];
+};
+
+enum ovl_kind { OVL_NONE = 0, OVL_FILE = 1, OVL_DIR = 2, OVL_LINK = 3, OVL_SPECIAL = 4 };
+
+/* Merged directory listing: linux_dirent64 records, laid out as struct dirent64; d_off of a record is
+ * the offset of the next one plus one (so 0 is the start, and telldir/seekdir work on it). */
+struct ovl_listing {
+  size_t size;  /* bytes of the whole mapping, this header included */
+  size_t bytes; /* bytes of records */
+  size_t next;  /* offset of the record that is read next */
+  size_t count;
+  char records[];
+};
+
+/* ---- start ------------------------------------------------------------------------------------ */
+
+/* Number of overlays configured: 0 makes every hook a plain call (one predictable branch). */
+extern int ovl_overlays __attribute__((visibility("hidden")));
+
+/* Sets the process up. `options` is the value of OVERLOCK (several overlays, one a line), `state`
+ * that of OVERLOCK_STATE (what exec carried over: cwd and directory descriptors) or NULL. Writes a
+ * one-line message without newline to `message` on failure. Idempotent.
+ * Errors: EINVAL options cannot be understood; else as the file system answered. */
+long ovl_start(const char *options, const char *state, char *message, size_t capacity);
+
+/* To be called in the child after fork (pthread_atfork, _Fork): drops what other threads held. */
+void ovl_after_fork_child(void);
+
+/* Around a true vfork, whose child runs in this memory while its caller sleeps; only asked of a
+ * process with one thread. After ovl_lend the core keeps what it then changes (descriptors, working
+ * directory) so that ovl_lend_end, called when the caller wakes, puts it back; in between it unmaps
+ * nothing that the caller still needs (listings). 1: done; 0: not now, the caller copies the memory
+ * instead. The shim refers to both weakly: without them vfork always copies. */
+int ovl_lend(void);
+void ovl_lend_end(void);
+
+/* Fault injection, in builds with OVERLOCK_STEPS: SIGKILL at the n-th numbered step (0: never). The
+ * second gives the number of steps passed. */
+void ovl_fault_step(uint64_t n);
+uint64_t ovl_fault_steps(void);
+
+/* ---- objects by path -------------------------------------------------------------------------- */
+
+/* Finds the object, copying it up first if asked (OVL_COPYUP). dirfd may be AT_FDCWD.
+ * 0: p->real names it. OVL_PASS: outside. */
+long ovl_locate(struct ovl_path *p, int dirfd, const char *path, unsigned intent);
+
+/* The same for an open descriptor. OVL_PASS also when the descriptor's own inode is the right one to
+ * work on (it sits on the upper, or only reading is wanted). With OVL_COPYUP on a descriptor of a
+ * lower object: copies up, p->real names the upper object. */
+long ovl_locate_fd(struct ovl_path *p, int fd, unsigned intent);
+
+void ovl_path_release(struct ovl_path *p);
+
+/* Whole calls. Arguments and errors as the man page's call of that name. */
+long ovl_open(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
+long ovl_stat(int dirfd, const char *path, struct stat *st, int atflags);
+long ovl_statx(int dirfd, const char *path, int atflags, unsigned mask, void *statx);
+long ovl_access(int dirfd, const char *path, int mode, int atflags);
+long ovl_readlink(int dirfd, const char *path, char *buffer, size_t size); /* bytes, not terminated */
+long ovl_mkdir(int dirfd, const char *path, mode_t mode);
+long ovl_mknod(int dirfd, const char *path, mode_t mode, dev_t device);
+long ovl_symlink(const char *target, int dirfd, const char *path);
+long ovl_link(int olddirfd, const char *oldpath, int newdirfd, const char *newpath, int atflags);
+long ovl_unlink(int dirfd, const char *path, int atflags); /* AT_REMOVEDIR: rmdir */
+long ovl_rename(int olddirfd, const char *oldpath, int newdirfd, const char *newpath, unsigned flags);
+long ovl_chmod(int dirfd, const char *path, mode_t mode, int atflags);
+long ovl_chown(int dirfd, const char *path, uid_t uid, gid_t gid, int atflags);
+long ovl_utimens(int dirfd, const char *path, const struct timespec times[2], int atflags);
+long ovl_truncate(const char *path, off_t length);
+/* xattrs: nofollow 0 or 1 */
+long ovl_getxattr(const char *path, const char *name, void *value, size_t size, int nofollow);
+long ovl_listxattr(const char *path, char *list, size_t size, int nofollow);
+long ovl_setxattr(const char *path, const char *name, const void *value, size_t size, int flags,
+                  int nofollow);
+long ovl_removexattr(const char *path, const char *name, int nofollow);
+
+/* ---- working directory ------------------------------------------------------------------------ */
+
+long ovl_chdir(const char *path);
+long ovl_fchdir(int fd);
+long ovl_getcwd(char *buffer, size_t size); /* bytes with NUL; ERANGE */
+/* Canonical path of an existing object as the program must see it. Buffer of PATH_MAX. 0, -errno, PASS */
+long ovl_realpath(const char *path, char *buffer);
+
+/* ---- descriptors ------------------------------------------------------------------------------ */
+
+/* To be called before the kernel closes or replaces the descriptor / after it made a copy. */
+void ovl_fd_closing(int fd);
+void ovl_fd_closing_range(unsigned first, unsigned last);
+void ovl_fd_duplicated(int from, int to);
+/* Corrects what fstat/statx said of a descriptor (device and inode number). */
+void ovl_fd_fix_stat(int fd, struct stat *st);
+void ovl_fd_fix_statx(int fd, void *statx);
+/* fchmod & co. need nothing here: ovl_locate_fd(fd, OVL_COPYUP), then the by-path call on p->real. */
+long ovl_flistxattr_filter(int fd, char *list, size_t length); /* new length, in place */
+/* 1: name is one of the overlay's own xattrs, which the program must not see or set. */
+int ovl_xattr_hidden(const char *name);
+
+/* ---- directories ------------------------------------------------------------------------------ */
+
+/* The merged listing of the directory open at fd, made when first asked for and kept till the
+ * descriptor closes. NULL with *error 0: the kernel's own listing is right, use the next function. */
+struct ovl_listing *ovl_listing_of(int fd, long *error);
+/* Drops it, so that the next ovl_listing_of reads anew (rewinddir). */
+void ovl_listing_drop(int fd);
+/* getdents64 on fd. OVL_PASS: the kernel's. */
+long ovl_getdents64(int fd, void *buffer, size_t size);
+/* lseek on a directory descriptor (position in the merged listing). OVL_PASS otherwise. */
+long ovl_dir_seek(int fd, off_t offset, int whence);
+
+/* ---- exec ------------------------------------------------------------------------------------- */
+
+struct ovl_exec {
+  struct ovl_path file;  /* file.real: what to hand to execve */
+  int32_t script;        /* 1: interpreted here; argv becomes interpreter [argument] path argv[1…] */
+  int32_t unreached;     /* 0, or why a preload cannot reach it: enum ovl_unreached */
+  int32_t refuse;        /* 1: must be refused with EACCES (after the one line on stderr) */
+  int32_t warn;          /* 1: one line on stderr */
+  const char *interpreter; /* as the program should see it in argv[0] */
+  const char *argument;    /* or NULL */
+  const char *path;        /* the script as the program should see it */
+  char line[512];
+  /* What the new image's environment must carry beside LD_PRELOAD and OVERLOCK; "" for nothing.
+   * NAME=VALUE with NAME OVERLOCK_STATE. */
+  char state[4352];
+};
+enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIGN = 3 };
+
+/* What to do for execveat(dirfd, path, …, atflags). 0: use *e. OVL_PASS: the file is outside every
+ * overlay; then only state, unreached, refuse and warn count. Release e->file afterwards. */
+long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
+
+/* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
+
+/* Rewrites a pathname address so that the kernel finds the real socket. `creating` for bind.
+ * 0: *out and *outlen hold it and *hold is a descriptor to close after the call (-1: none).
+ * OVL_PASS: leave as it is. */
+long ovl_sockaddr(const void *address, unsigned length, int creating, void *out /* 128 bytes */,
+                  unsigned *outlen, int *hold);
+/* The reverse, in place, for getsockname/getpeername/accept/recvfrom: new length. */
+unsigned ovl_sockaddr_shown(void *address, unsigned length, unsigned capacity);
+
+/* ---- file systems ----------------------------------------------------------------------------- */
+
+/* The real path that statfs/statvfs/pathconf must ask about (upper's file system). As ovl_locate. */
+long ovl_locate_fs(struct ovl_path *p, const char *path);
+
+#endif

@@ -1,0 +1,127 @@
+#ifndef OVERLOCK_PROCESS_H
+#define OVERLOCK_PROCESS_H
+
+/* What one process knows: its overlays and its descriptors. Zero is the initial state of everything
+ * (the structs live in .bss). All of it is private memory; what is shared is behind `registry`. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi.h"
+
+#define OVL_MAX_OVERLAYS 16
+#define OVL_MAX_LAYERS 512 /* lowers plus the upper */
+#define OVL_TABLE_FDS 65536
+#define OVL_SLOT_FDS 1024
+#define OVL_SLOT_PATH 264
+#define OVL_PATH_MAX 4096
+
+/* A layer's root. Paths are canonical and absolute, without a trailing slash ("" for the file
+ * system's root). */
+struct ovl_layer {
+  const char *path;
+  uint32_t length;
+  uint32_t flags;
+  uint64_t device;
+  uint64_t ino_high; /* or-ed into inode numbers: tells several file systems of one overlay apart */
+};
+
+/* Flags of an overlay. */
+#define OVL_HAS_UPPER 1u
+#define OVL_USERXATTR 2u        /* user.overlay.* instead of trusted.overlay.* */
+#define OVL_TARGET_IS_LOWER 4u  /* the target is one of the lowers */
+#define OVL_ONE_DEVICE 8u       /* all layers on one file system: inode numbers need no mapping */
+#define OVL_XATTR_WHITEOUTS 16u /* the upper takes no device nodes */
+#define OVL_UNREACHED_ALLOW 32u
+#define OVL_UNREACHED_WARN 64u
+#define OVL_UNREACHED_REFUSE 128u
+#define OVL_NO_XATTRS 256u /* the upper takes neither kind: opaque and redirect cannot be written */
+#define OVL_SEALED 512u
+
+struct ovl_overlay {
+  const char *target;
+  const char *work; /* workdir/overlock */
+  uint32_t target_length;
+  uint32_t work_length;
+  uint32_t layer_count; /* slot 0 is the upper's, also when there is none */
+  uint32_t flags;
+  uint64_t device; /* the st_dev that every object shows */
+  uint64_t id;
+  struct ovl_layer *layers;
+  char *registry; /* the mapped segment; NULL: none, nothing is cached */
+  uint64_t key0, key1;
+  uint64_t root_ino; /* shown for the target itself */
+};
+
+/* Flags of a descriptor's entry. */
+#define OVL_FD_KNOWN 1u   /* the entry says all there is: a plain descriptor unless OVL_FD_OURS */
+#define OVL_FD_OURS 2u    /* sits on an object of overlay `overlay` */
+#define OVL_FD_DIR 4u     /* a directory: slot and listing may hold more */
+#define OVL_FD_LOWER 8u   /* the inode is a lower one */
+#define OVL_FD_ROOT 16u
+
+struct ovl_fd {
+  uint64_t word; /* flags:16 overlay:16 layer:32 */
+  uint64_t ino;  /* shown inode number, 0: the kernel's */
+  uint64_t listing;
+};
+
+/* Where the directory open at a small descriptor is. `stamp` odd: being written. */
+struct ovl_slot {
+  uint32_t stamp;
+  int32_t overlay; /* -1: outside, path is absolute */
+  uint32_t length;
+  uint32_t layer;
+  uint64_t epoch;
+  char path[OVL_SLOT_PATH];
+};
+
+struct ovl_cwd {
+  uint32_t stamp;
+  int32_t overlay; /* -1: outside, path is absolute */
+  uint32_t length; /* of path */
+  uint32_t known;
+  uint32_t layer;
+  uint64_t epoch;
+  char path[OVL_PATH_MAX];
+};
+
+#define OVL_TURNS_IN_FLIGHT 64
+
+struct ovl_process {
+  struct ovl_overlay overlays[OVL_MAX_OVERLAYS];
+  uint32_t longest_layer; /* bytes of the longest layer path */
+  uint32_t started;
+  uint64_t outside_key; /* tells this set of overlays apart in caches about outside paths */
+  struct ovl_fd *table; /* OVL_TABLE_FDS entries, reserved address space */
+  struct ovl_slot *slots;
+  char *scratch; /* blocks, reserved address space */
+  uint64_t scratch_busy;
+  struct ovl_cwd cwd;
+  uint64_t turns[OVL_TURNS_IN_FLIGHT]; /* descriptor plus one of each turn being held */
+  uint64_t steps;                      /* numbered steps passed (fault injection) */
+  uint64_t step_to_die;
+  uint32_t umask_known;
+  char arena[16384];
+  uint32_t arena_used;
+};
+
+extern struct ovl_process ovl_process __attribute__((visibility("hidden")));
+
+static inline struct ovl_process *ovl_self(void) { return &ovl_process; }
+/* Arrays inside structs: Swift sees those as tuples, or not at all. */
+static inline uint8_t *ovl_cwd_path(void) { return (uint8_t *)ovl_process.cwd.path; }
+static inline uint8_t *ovl_slot_path(struct ovl_slot *s) { return (uint8_t *)s->path; }
+static inline uint64_t *ovl_turns(void) { return ovl_process.turns; }
+static inline uint8_t *ovl_arena(void) { return (uint8_t *)ovl_process.arena; }
+static inline size_t ovl_arena_size(void) { return sizeof ovl_process.arena; }
+static inline uint8_t *ovl_path_small(struct ovl_path *p) { return (uint8_t *)p->small; }
+static inline struct ovl_path *ovl_exec_file(struct ovl_exec *e) { return &e->file; }
+static inline uint8_t *ovl_exec_line(struct ovl_exec *e) { return (uint8_t *)e->line; }
+static inline uint8_t *ovl_exec_state(struct ovl_exec *e) { return (uint8_t *)e->state; }
+static inline size_t ovl_exec_state_size(void) { return sizeof ((struct ovl_exec *)0)->state; }
+
+static inline int ovl_overlay_count(void) { return ovl_overlays; }
+static inline void ovl_set_overlay_count(int n) { ovl_overlays = n; }
+
+#endif

@@ -1,0 +1,220 @@
+#ifndef OVERLOCK_SYSCALLS_H
+#define OVERLOCK_SYSCALLS_H
+
+/* Raw system calls: -errno on failure, errno itself untouched, no hook of ours in between, usable in
+ * a signal handler and in a vfork child. */
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+static inline long lx_call6(long n, long a, long b, long c, long d, long e, long f) {
+  long r;
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  register long r9 __asm__("r9") = f;
+  __asm__ volatile("syscall"
+                   : "=a"(r)
+                   : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return r;
+}
+#elif defined(__aarch64__)
+static inline long lx_call6(long n, long a, long b, long c, long d, long e, long f) {
+  register long x8 __asm__("x8") = n;
+  register long x0 __asm__("x0") = a;
+  register long x1 __asm__("x1") = b;
+  register long x2 __asm__("x2") = c;
+  register long x3 __asm__("x3") = d;
+  register long x4 __asm__("x4") = e;
+  register long x5 __asm__("x5") = f;
+  __asm__ volatile("svc 0"
+                   : "+r"(x0)
+                   : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                   : "memory");
+  return x0;
+}
+#else
+#error "Overlock knows the system call convention of x86_64 and aarch64 only"
+#endif
+
+#define LX_CAST(x) ((long)(x))
+
+static inline long lx_openat(int d, const char *p, int f, unsigned m) {
+  return lx_call6(SYS_openat, d, LX_CAST(p), f | O_LARGEFILE, m, 0, 0);
+}
+/* No symbolic link anywhere on the way (FACTS of openat2(2): ELOOP where one is met). */
+static inline long lx_open_beneath_no_links(int d, const char *p, uint64_t f, uint64_t m,
+                                            uint64_t resolve) {
+  struct open_how how = {.flags = f | O_LARGEFILE, .mode = m, .resolve = resolve};
+  return lx_call6(SYS_openat2, d, LX_CAST(p), LX_CAST(&how), sizeof how, 0, 0);
+}
+static inline long lx_close(int fd) { return lx_call6(SYS_close, fd, 0, 0, 0, 0, 0); }
+static inline long lx_read(int fd, void *b, size_t n) {
+  return lx_call6(SYS_read, fd, LX_CAST(b), (long)n, 0, 0, 0);
+}
+static inline long lx_pread(int fd, void *b, size_t n, long o) {
+  return lx_call6(SYS_pread64, fd, LX_CAST(b), (long)n, o, 0, 0);
+}
+static inline long lx_write(int fd, const void *b, size_t n) {
+  return lx_call6(SYS_write, fd, LX_CAST(b), (long)n, 0, 0, 0);
+}
+static inline long lx_lseek(int fd, long o, int w) {
+  return lx_call6(SYS_lseek, fd, o, w, 0, 0, 0);
+}
+static inline long lx_fstatat(int d, const char *p, struct stat *s, int f) {
+  return lx_call6(SYS_newfstatat, d, LX_CAST(p), LX_CAST(s), f, 0, 0);
+}
+static inline long lx_fstat(int fd, struct stat *s) {
+  return lx_call6(SYS_fstat, fd, LX_CAST(s), 0, 0, 0, 0);
+}
+static inline long lx_statx(int d, const char *p, int f, unsigned m, void *s) {
+  return lx_call6(SYS_statx, d, LX_CAST(p), f, m, LX_CAST(s), 0);
+}
+static inline long lx_readlinkat(int d, const char *p, char *b, size_t n) {
+  return lx_call6(SYS_readlinkat, d, LX_CAST(p), LX_CAST(b), (long)n, 0, 0);
+}
+static inline long lx_faccessat2(int d, const char *p, int m, int f) {
+  if (f == 0) return lx_call6(SYS_faccessat, d, LX_CAST(p), m, 0, 0, 0);
+  return lx_call6(SYS_faccessat2, d, LX_CAST(p), m, f, 0, 0);
+}
+static inline long lx_mkdirat(int d, const char *p, unsigned m) {
+  return lx_call6(SYS_mkdirat, d, LX_CAST(p), m, 0, 0, 0);
+}
+static inline long lx_mknodat(int d, const char *p, unsigned m, uint64_t v) {
+  return lx_call6(SYS_mknodat, d, LX_CAST(p), m, (long)v, 0, 0);
+}
+static inline long lx_symlinkat(const char *t, int d, const char *p) {
+  return lx_call6(SYS_symlinkat, LX_CAST(t), d, LX_CAST(p), 0, 0, 0);
+}
+static inline long lx_linkat(int a, const char *b, int c, const char *d, int f) {
+  return lx_call6(SYS_linkat, a, LX_CAST(b), c, LX_CAST(d), f, 0);
+}
+static inline long lx_unlinkat(int d, const char *p, int f) {
+  return lx_call6(SYS_unlinkat, d, LX_CAST(p), f, 0, 0, 0);
+}
+static inline long lx_renameat2(int a, const char *b, int c, const char *d, unsigned f) {
+  return lx_call6(SYS_renameat2, a, LX_CAST(b), c, LX_CAST(d), f, 0);
+}
+static inline long lx_fchmodat(int d, const char *p, unsigned m) {
+  return lx_call6(SYS_fchmodat, d, LX_CAST(p), m, 0, 0, 0);
+}
+static inline long lx_fchmodat2(int d, const char *p, unsigned m, int f) {
+#ifdef SYS_fchmodat2
+  return lx_call6(SYS_fchmodat2, d, LX_CAST(p), m, f, 0, 0);
+#else
+  return lx_call6(452, d, LX_CAST(p), m, f, 0, 0);
+#endif
+}
+static inline long lx_fchmod(int fd, unsigned m) { return lx_call6(SYS_fchmod, fd, m, 0, 0, 0, 0); }
+static inline long lx_fchownat(int d, const char *p, unsigned u, unsigned g, int f) {
+  return lx_call6(SYS_fchownat, d, LX_CAST(p), u, g, f, 0);
+}
+static inline long lx_utimensat(int d, const char *p, const struct timespec *t, int f) {
+  return lx_call6(SYS_utimensat, d, LX_CAST(p), LX_CAST(t), f, 0, 0);
+}
+static inline long lx_truncate(const char *p, long n) {
+  return lx_call6(SYS_truncate, LX_CAST(p), n, 0, 0, 0, 0);
+}
+static inline long lx_ftruncate(int fd, long n) {
+  return lx_call6(SYS_ftruncate, fd, n, 0, 0, 0, 0);
+}
+static inline long lx_fallocate(int fd, int m, long o, long n) {
+  return lx_call6(SYS_fallocate, fd, m, o, n, 0, 0);
+}
+static inline long lx_copy_file_range(int i, int64_t *io, int o, int64_t *oo, size_t n) {
+  return lx_call6(SYS_copy_file_range, i, LX_CAST(io), o, LX_CAST(oo), (long)n, 0);
+}
+static inline long lx_ioctl(int fd, unsigned long r, unsigned long a) {
+  return lx_call6(SYS_ioctl, fd, (long)r, (long)a, 0, 0, 0);
+}
+static inline long lx_getxattr(const char *p, const char *n, void *v, size_t s, int nofollow) {
+  return lx_call6(nofollow ? SYS_lgetxattr : SYS_getxattr, LX_CAST(p), LX_CAST(n), LX_CAST(v),
+                  (long)s, 0, 0);
+}
+static inline long lx_setxattr(const char *p, const char *n, const void *v, size_t s, int f,
+                               int nofollow) {
+  return lx_call6(nofollow ? SYS_lsetxattr : SYS_setxattr, LX_CAST(p), LX_CAST(n), LX_CAST(v),
+                  (long)s, f, 0);
+}
+static inline long lx_listxattr(const char *p, char *l, size_t s, int nofollow) {
+  return lx_call6(nofollow ? SYS_llistxattr : SYS_listxattr, LX_CAST(p), LX_CAST(l), (long)s, 0, 0,
+                  0);
+}
+static inline long lx_removexattr(const char *p, const char *n, int nofollow) {
+  return lx_call6(nofollow ? SYS_lremovexattr : SYS_removexattr, LX_CAST(p), LX_CAST(n), 0, 0, 0,
+                  0);
+}
+static inline long lx_fgetxattr(int fd, const char *n, void *v, size_t s) {
+  return lx_call6(SYS_fgetxattr, fd, LX_CAST(n), LX_CAST(v), (long)s, 0, 0);
+}
+static inline long lx_getdents64(int fd, void *b, size_t n) {
+  return lx_call6(SYS_getdents64, fd, LX_CAST(b), (long)n, 0, 0, 0);
+}
+static inline long lx_getcwd(char *b, size_t n) {
+  return lx_call6(SYS_getcwd, LX_CAST(b), (long)n, 0, 0, 0, 0);
+}
+static inline long lx_chdir(const char *p) { return lx_call6(SYS_chdir, LX_CAST(p), 0, 0, 0, 0, 0); }
+static inline long lx_fchdir(int fd) { return lx_call6(SYS_fchdir, fd, 0, 0, 0, 0, 0); }
+static inline long lx_fcntl(int fd, int c, uint64_t a) {
+  return lx_call6(SYS_fcntl, fd, c, (long)a, 0, 0, 0);
+}
+static inline long lx_geteuid(void) { return lx_call6(SYS_geteuid, 0, 0, 0, 0, 0, 0); }
+static inline long lx_getuid(void) { return lx_call6(SYS_getuid, 0, 0, 0, 0, 0, 0); }
+static inline long lx_getpid(void) { return lx_call6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+static inline long lx_gettid(void) { return lx_call6(SYS_gettid, 0, 0, 0, 0, 0, 0); }
+static inline long lx_umask(unsigned m) { return lx_call6(SYS_umask, m, 0, 0, 0, 0, 0); }
+static inline long lx_kill(int p, int s) { return lx_call6(SYS_kill, p, s, 0, 0, 0, 0); }
+static inline long lx_getrandom(void *b, size_t n) {
+  return lx_call6(SYS_getrandom, LX_CAST(b), (long)n, 0, 0, 0, 0);
+}
+static inline long lx_flock(int fd, int op) { return lx_call6(SYS_flock, fd, op, 0, 0, 0, 0); }
+/* NULL on failure. */
+static inline void *lx_mmap(size_t n, int prot, int flags, int fd) {
+  long r = lx_call6(SYS_mmap, 0, (long)n, prot, flags, fd, 0);
+  return (unsigned long)r > -4096UL ? (void *)0 : (void *)r;
+}
+static inline long lx_munmap(void *p, size_t n) {
+  return lx_call6(SYS_munmap, LX_CAST(p), (long)n, 0, 0, 0, 0);
+}
+/* Blocks every signal; gives the old mask. A change of several steps must not be interrupted by a
+ * handler that changes the same directory. */
+static inline uint64_t lx_block_signals(void) {
+  uint64_t all = ~0ULL, old = 0;
+  lx_call6(SYS_rt_sigprocmask, SIG_SETMASK, LX_CAST(&all), LX_CAST(&old), 8, 0, 0);
+  return old;
+}
+static inline void lx_restore_signals(uint64_t old) {
+  lx_call6(SYS_rt_sigprocmask, SIG_SETMASK, LX_CAST(&old), 0, 8, 0, 0);
+}
+/* Open file description lock on one range: l_type, wait or not. */
+static inline long lx_ofd_lock(int fd, int type, int64_t start, int64_t length, int wait) {
+  struct flock f = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+  return lx_call6(SYS_fcntl, fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, LX_CAST(&f), 0, 0, 0);
+}
+/* The vDSO; no system call. */
+static inline uint64_t lx_coarse_seconds(void) {
+  struct timespec t = {0, 0};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return (uint64_t)t.tv_sec;
+}
+static inline uint64_t lx_realtime_ns(void) {
+  struct timespec t = {0, 0};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (uint64_t)t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
+}
+static inline unsigned lx_major(uint64_t d) {
+  return (unsigned)(((d >> 8) & 0xfff) | ((d >> 32) & ~0xfffULL));
+}
+static inline unsigned lx_minor(uint64_t d) {
+  return (unsigned)((d & 0xff) | ((d >> 12) & ~0xffULL));
+}
+static inline struct timespec lx_atime(const struct stat *s) { return s->st_atim; }
+static inline struct timespec lx_mtime(const struct stat *s) { return s->st_mtim; }
+
+#endif

@@ -1,0 +1,202 @@
+import CLinux
+
+/// Changes of an object's attributes by path: bring it to the upper, then one call on its real path.
+
+private func onUpper(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>?, follow: Bool, _ extra: UInt32 = 0,
+  _ call: (UnsafePointer<CChar>, UnsafeMutablePointer<ovl_path>) -> Int
+) -> Int {
+  unsafe withPath { p in
+    let intent = UInt32(OVL_COPYUP) | extra | (follow ? UInt32(OVL_FOLLOW) : 0)
+    for _ in 0..<16 {
+      let r = unsafe ovlLocate(p, dirfd, path, intent)
+      if r != 0 { return r }
+      let result = unsafe call(p.pointee.real, p)
+      // Renamed between the two: look again.
+      if unsafe result != -Int(ENOENT) || p.pointee.overlay < 0 { return result }
+      unsafe ovlPathRelease(p)
+    }
+    return -Int(ENOENT)
+  }
+}
+
+/// Directories whose permissions change decide what the cache may say of what is below them.
+private func noteDirectoryChange(_ p: UnsafeMutablePointer<ovl_path>) {
+  if unsafe p.pointee.overlay >= 0, unsafe p.pointee.kind == Kind.directory.rawValue {
+    unsafe Overlay(index: Int(p.pointee.overlay)).registry?.advanceEpoch()
+  }
+}
+
+@c(ovl_chmod)
+public func ovlChmod(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: mode_t, _ flags: Int32
+) -> Int {
+  let follow = flags & AT_SYMLINK_NOFOLLOW == 0
+  return unsafe onUpper(dirfd, path, follow: follow) { (real, p) in
+    let r =
+      unsafe p.pointee.kind == Kind.link.rawValue
+      ? unsafe lx_fchmodat2(AT_FDCWD, real, mode, AT_SYMLINK_NOFOLLOW)
+      : unsafe lx_fchmodat(AT_FDCWD, real, mode)
+    if r == 0 { unsafe noteDirectoryChange(p) }
+    return r
+  }
+}
+
+@c(ovl_chown)
+public func ovlChown(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ uid: uid_t, _ gid: gid_t, _ flags: Int32
+) -> Int {
+  unsafe onUpper(dirfd, path, follow: flags & AT_SYMLINK_NOFOLLOW == 0) { (real, p) in
+    let r = unsafe lx_fchownat(
+      AT_FDCWD, real, uid, gid, flags | AT_SYMLINK_NOFOLLOW)
+    if r == 0 { unsafe noteDirectoryChange(p) }
+    return r
+  }
+}
+
+@c(ovl_utimens)
+public func ovlUtimens(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ times: UnsafePointer<timespec>?, _ flags: Int32
+) -> Int {
+  unsafe onUpper(dirfd, path, follow: flags & AT_SYMLINK_NOFOLLOW == 0) { (real, p) in
+    unsafe lx_utimensat(AT_FDCWD, real, times, flags | AT_SYMLINK_NOFOLLOW)
+  }
+}
+
+@c(ovl_truncate)
+public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
+  if length < 0 { return passResult }
+  return unsafe withPath { p in
+    var r = unsafe ovlLocate(p, AT_FDCWD, path, UInt32(OVL_FOLLOW))
+    if r != 0 { return r }
+    if unsafe p.pointee.overlay < 0 { return unsafe lx_truncate(p.pointee.real, length) }
+    switch unsafe p.pointee.kind {
+    case Kind.directory.rawValue: return -Int(EISDIR)
+    case Kind.file.rawValue: break
+    default: return -Int(EINVAL)
+    }
+    let overlay = unsafe Overlay(index: Int(p.pointee.overlay))
+    if !overlay.hasUpper { return -Int(EROFS) }
+    if unsafe p.pointee.layer > 0 {
+      let allowed = unsafe lx_faccessat2(
+        AT_FDCWD, p.pointee.real, W_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW)
+      if allowed < 0, allowed != -Int(EROFS) { return allowed }
+    }
+    unsafe ovlPathRelease(p)
+    r = unsafe onUpper(
+      AT_FDCWD, path, follow: true, length == 0 ? UInt32(OVL_TRUNCATE) : 0
+    ) { (real, _) in unsafe lx_truncate(real, length) }
+    return r
+  }
+}
+
+// ---- extended attributes
+
+@c(ovl_xattr_hidden)
+public func ovlXattrHidden(_ name: UnsafePointer<CChar>?) -> Int32 {
+  guard let name = unsafe name else { return 0 }
+  return unsafe OverlayAttribute.isHidden(PathView(name)) ? 1 : 0
+}
+
+@c(ovl_getxattr)
+public func ovlGetxattr(
+  _ path: UnsafePointer<CChar>?, _ name: UnsafePointer<CChar>?, _ value: UnsafeMutableRawPointer?,
+  _ size: Int, _ nofollow: Int32
+) -> Int {
+  guard let name = unsafe name else { return passResult }
+  return unsafe withPath { p in
+    let r = unsafe ovlLocate(p, AT_FDCWD, path, nofollow == 0 ? UInt32(OVL_FOLLOW) : 0)
+    if r != 0 { return r }
+    if unsafe p.pointee.overlay >= 0, unsafe ovlXattrHidden(name) != 0 { return -Int(ENODATA) }
+    return unsafe lx_getxattr(p.pointee.real, name, value, size, 1)
+  }
+}
+
+@c(ovl_setxattr)
+public func ovlSetxattr(
+  _ path: UnsafePointer<CChar>?, _ name: UnsafePointer<CChar>?, _ value: UnsafeRawPointer?,
+  _ size: Int, _ flags: Int32, _ nofollow: Int32
+) -> Int {
+  guard let name = unsafe name else { return passResult }
+  if unsafe ovlXattrHidden(name) != 0 {
+    return unsafe withPath { p in
+      let r = unsafe ovlLocate(p, AT_FDCWD, path, nofollow == 0 ? UInt32(OVL_FOLLOW) : 0)
+      return r == 0 ? -Int(EPERM) : r
+    }
+  }
+  return unsafe onUpper(AT_FDCWD, path, follow: nofollow == 0) { (real, p) in
+    let r = unsafe lx_setxattr(real, name, value, size, flags, 1)
+    if r == 0 { unsafe noteDirectoryChange(p) }
+    return r
+  }
+}
+
+@c(ovl_removexattr)
+public func ovlRemovexattr(
+  _ path: UnsafePointer<CChar>?, _ name: UnsafePointer<CChar>?, _ nofollow: Int32
+) -> Int {
+  guard let name = unsafe name else { return passResult }
+  // What is not there need not be copied up to be missed.
+  let probe = unsafe ovlGetxattr(path, name, nil, 0, nofollow)
+  if probe == passResult || (probe < 0 && probe != -Int(ERANGE)) { return probe }
+  return unsafe onUpper(AT_FDCWD, path, follow: nofollow == 0) { (real, p) in
+    let r = unsafe lx_removexattr(real, name, 1)
+    if r == 0 { unsafe noteDirectoryChange(p) }
+    return r
+  }
+}
+
+@c(ovl_listxattr)
+public func ovlListxattr(
+  _ path: UnsafePointer<CChar>?, _ list: UnsafeMutablePointer<CChar>?, _ size: Int,
+  _ nofollow: Int32
+) -> Int {
+  unsafe withPath { p in
+    let r = unsafe ovlLocate(p, AT_FDCWD, path, nofollow == 0 ? UInt32(OVL_FOLLOW) : 0)
+    if r != 0 { return r }
+    if unsafe p.pointee.overlay < 0 || p.pointee.layer > 0 {
+      let n = unsafe lx_listxattr(p.pointee.real, list, size, 1)
+      return n > 0 && size > 0 ? unsafe filter(list, n) : n
+    }
+    // The hidden names must not count against the caller's room.
+    return bordered { () throws(Errno) in
+      try withScratch { (s) throws(Errno) -> Int in
+        let spare = unsafe UnsafeMutableRawPointer(s.spare).assumingMemoryBound(to: CChar.self)
+        let n = try unsafe check(lx_listxattr(p.pointee.real, spare, Scratch.spareSize, 1))
+        let left = unsafe filter(spare, n)
+        if size == 0 { return left }
+        if left > size { throw .range }
+        if left > 0 {
+          guard let list = unsafe list else { throw .fault }
+          unsafe UnsafeMutableRawPointer(list).copyMemory(from: spare, byteCount: left)
+        }
+        return left
+      }
+    }
+  }
+}
+
+/// Takes the overlay's own names out of a list, in place; the new length.
+private func filter(_ list: UnsafeMutablePointer<CChar>?, _ length: Int) -> Int {
+  guard let list = unsafe list else { return length }
+  var from = 0
+  var to = 0
+  while from < length {
+    let view = unsafe PathView(UnsafePointer(list + from))
+    if !OverlayAttribute.isHidden(view) {
+      for i in 0...view.count { unsafe list[to + i] = list[from + i] }
+      to += view.count + 1
+    }
+    from += view.count + 1
+  }
+  return to
+}
+
+@c(ovl_flistxattr_filter)
+public func ovlFlistxattrFilter(
+  _ fd: Int32, _ list: UnsafeMutablePointer<CChar>?, _ length: Int
+) -> Int {
+  let entry = DescriptorTable.entry(fd)
+  if entry.isKnown, !entry.isOurs { return length }
+  return unsafe filter(list, length)
+}

@@ -1,0 +1,180 @@
+import CLinux
+
+@c(ovl_fd_closing)
+public func ovlFDClosing(_ fd: Int32) { DescriptorTable.forget(fd) }
+
+@c(ovl_fd_closing_range)
+public func ovlFDClosingRange(_ first: UInt32, _ last: UInt32) {
+  var fd = first
+  while fd <= last, fd < UInt32(OVL_TABLE_FDS) {
+    DescriptorTable.forget(Int32(fd))
+    fd += 1
+  }
+}
+
+@c(ovl_fd_duplicated)
+public func ovlFDDuplicated(_ from: Int32, _ to: Int32) { DescriptorTable.copy(from: from, to: to) }
+
+/// The overlay and node of a descriptor for what stat says; nil where the kernel's answer is right.
+private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay, Node)? {
+  var entry = DescriptorTable.entry(fd)
+  if !entry.isKnown {
+    // Inherited, or opened by libc itself: ask once, and only where it could be an object of ours.
+    let type = mode & S_IFMT
+    guard type == S_IFREG || type == S_IFDIR else { return nil }
+    entry = identify(fd, device, isDirectory: type == S_IFDIR)
+  }
+  guard entry.isOurs, entry.overlay < Overlay.count else { return nil }
+  let overlay = Overlay(index: entry.overlay)
+  guard entry.layer < overlay.layerCount else { return nil }
+  var node = Node(
+    mode & S_IFMT == S_IFDIR ? .directory : .file, layer: entry.layer)
+  node.shownInode = entry.ino
+  return (overlay, node)
+}
+
+private func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> DescriptorTable.Entry {
+  var isLayer = false
+  for i in 0..<Overlay.count {
+    let overlay = Overlay(index: i)
+    for layer in (overlay.hasUpper ? 0 : 1)..<overlay.layerCount
+    where overlay.layerDevice(layer) == device {
+      isLayer = true
+    }
+  }
+  var entry = DescriptorTable.Entry.plain
+  if isLayer {
+    try? withScratch { (s) throws(Errno) in
+      var real = s.real
+      guard try RealPathReader.ofDescriptor(fd, into: &real),
+        let (overlay, _, layer) = RealPaths.merged(real.view)
+      else { return }
+      entry = DescriptorTable.Entry(
+        overlay: overlay.index, layer: layer, isDirectory: isDirectory,
+        ino: layer == 0 ? overlay.origin(real.cString) : 0)
+    }
+  }
+  DescriptorTable.set(fd, entry)
+  return entry
+}
+
+@c(ovl_fd_fix_stat)
+public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
+  guard let st = unsafe st else { return }
+  guard
+    let (overlay, node) = unsafe subject(fd, st.pointee.device, st.pointee.st_mode)
+  else { return }
+  unsafe fix(fd, overlay, node, &st.pointee)
+}
+
+private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat) {
+  st.device = overlay.device
+  if node.shownInode != 0 {
+    st.inode = node.shownInode
+  } else if node.layer > 0 {
+    st.inode = overlay.shownInode(st.inode, layer: node.layer)
+  }
+  if st.type == S_IFDIR || (st.st_nlink > 1 && node.layer == 0) {
+    try? withScratch { (s) throws(Errno) in
+      if st.type == S_IFDIR {
+        var here = s.here
+        let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
+        guard position.overlay == overlay.index else { return }
+        var merge = Merge(overlay, s)
+        let look = try overlay.lookup(here.view, s, merge: &merge)
+        guard look.isWhole, look.node.kind == .directory else { return }
+        unsafe PathStat.fix(overlay, look.node, &st, s.real2.unterminated)
+      } else {
+        var path = s.real
+        try path.append("/proc/self/fd/")
+        try path.append(decimal: UInt64(fd))
+        let difference = unsafe overlay.linkDifferenceFollowing(path.cString)
+        st.links = max(st.links + difference, 1)
+      }
+    }
+  }
+}
+
+@c(ovl_fd_fix_statx)
+public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
+  guard let buffer = unsafe buffer else { return }
+  let mode = unsafe UInt32(buffer.load(fromByteOffset: 28, as: UInt16.self))
+  let major = unsafe UInt64(buffer.load(fromByteOffset: 136, as: UInt32.self))
+  let minor = unsafe UInt64(buffer.load(fromByteOffset: 140, as: UInt32.self))
+  let device =
+    (major & 0xfff) << 8 | (major & ~0xfff) << 32 | (minor & 0xff) | (minor & ~0xff) << 12
+  guard let (overlay, node) = subject(fd, device, mode) else { return }
+  var st = stat()
+  st.st_mode = mode
+  st.inode = unsafe buffer.load(fromByteOffset: 32, as: UInt64.self)
+  st.links = unsafe Int(buffer.load(fromByteOffset: 16, as: UInt32.self))
+  fix(fd, overlay, node, &st)
+  unsafe buffer.storeBytes(of: st.inode, toByteOffset: 32, as: UInt64.self)
+  unsafe buffer.storeBytes(
+    of: UInt32(truncatingIfNeeded: st.links), toByteOffset: 16, as: UInt32.self)
+  unsafe buffer.storeBytes(of: lx_major(st.device), toByteOffset: 136, as: UInt32.self)
+  unsafe buffer.storeBytes(of: lx_minor(st.device), toByteOffset: 140, as: UInt32.self)
+}
+
+@c(ovl_listing_of)
+public func ovlListingOf(_ fd: Int32, _ error: UnsafeMutablePointer<Int>?)
+  -> UnsafeMutablePointer<ovl_listing>?
+{
+  unsafe error?.pointee = 0
+  do throws(Errno) {
+    return unsafe try Listing.of(fd)
+  } catch let failure {
+    unsafe error?.pointee = failure.result
+    return nil
+  }
+}
+
+@c(ovl_listing_drop)
+public func ovlListingDrop(_ fd: Int32) { Listing.drop(fd) }
+
+@c(ovl_getdents64)
+public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int) -> Int {
+  bordered { () throws(Errno) in
+    guard let listing = unsafe try Listing.of(fd) else { return passResult }
+    guard let buffer = unsafe buffer else { throw .fault }
+    let records = unsafe UnsafeMutableRawPointer(listing) + MemoryLayout<ovl_listing>.size
+    var given = 0
+    while unsafe listing.pointee.next < listing.pointee.bytes {
+      let record = unsafe records + listing.pointee.next
+      let length = unsafe Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
+      if given + length > size {
+        if given == 0 { throw .invalid }
+        break
+      }
+      unsafe (buffer + given).copyMemory(from: record, byteCount: length)
+      given += length
+      unsafe listing.pointee.next += length
+    }
+    return given
+  }
+}
+
+@c(ovl_dir_seek)
+public func ovlDirSeek(_ fd: Int32, _ offset: off_t, _ whence: Int32) -> Int {
+  let entry = DescriptorTable.entry(fd)
+  guard entry.isOurs, entry.isDirectory else { return passResult }
+  return bordered { () throws(Errno) in
+    guard let listing = unsafe try Listing.of(fd) else { return passResult }
+    // Positions are one more than offsets, and 0 is the start.
+    let now = unsafe listing.pointee.next == 0 ? 0 : listing.pointee.next + 1
+    var position: Int
+    switch whence {
+    case SEEK_SET: position = offset
+    case SEEK_CUR: position = now + offset
+    default: throw .invalid
+    }
+    guard position >= 0 else { throw .invalid }
+    if position == 0, now != 0 {
+      Listing.drop(fd)
+      _ = unsafe try Listing.of(fd)
+      return 0
+    }
+    unsafe listing.pointee.next = min(max(position - 1, 0), listing.pointee.bytes)
+    return position
+  }
+}

@@ -1,0 +1,127 @@
+import CLinux
+
+/// Objects by path and by descriptor: `ovl_locate` and its kin.
+
+/// Runs a throwing body for C.
+@inline(__always)
+func bordered(_ body: () throws(Errno) -> Int) -> Int {
+  do throws(Errno) { return try body() } catch { return error.result }
+}
+
+@c(ovl_path_release)
+public func ovlPathRelease(_ p: UnsafeMutablePointer<ovl_path>?) {
+  guard let p = unsafe p, unsafe p.pointee.block != 0 else { return }
+  unsafe Scratch.release(p.pointee.block)
+  unsafe p.pointee.block = 0
+}
+
+@c(ovl_locate)
+public func ovlLocate(
+  _ p: UnsafeMutablePointer<ovl_path>?, _ dirfd: Int32, _ path: UnsafePointer<CChar>?,
+  _ intent: UInt32
+) -> Int {
+  guard let p = unsafe p else { return passResult }
+  unsafe p.pointee.block = 0
+  unsafe p.pointee.overlay = -1
+  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  let follow = intent & UInt32(OVL_FOLLOW) != 0
+  let fast = unsafe FastPath.find(p, dirfd, path)
+  if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
+    return passResult
+  }
+  if fast.outcome == .inside, fast.isKnown, !fast.trailing, intent & UInt32(OVL_COPYUP) == 0,
+    fast.node.kind != .none, fast.node.kind != .link || !follow
+  {
+    unsafe p.pointee.overlay = Int32(fast.overlay.index)
+    unsafe p.pointee.layer = Int32(fast.node.layer)
+    unsafe p.pointee.kind = fast.node.kind.rawValue
+    unsafe p.pointee.flags = fast.node.flags
+    unsafe p.pointee.ino = fast.node.shownInode
+    unsafe p.pointee.real = fast.real(p, layer: fast.node.layer)
+    return 0
+  }
+  return bordered { () throws(Errno) in try unsafe locateSlowly(p, dirfd, path, intent) }
+}
+
+private func locateSlowly(
+  _ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32, _ path: UnsafePointer<CChar>,
+  _ intent: UInt32
+) throws(Errno) -> Int {
+  let follow = intent & UInt32(OVL_FOLLOW) != 0
+  return try withScratch { (s) throws(Errno) -> Int in
+    for _ in 0..<16 {
+      guard let location = try unsafe Resolve.walk(dirfd, path, follow: follow, s) else {
+        return passResult
+      }
+      if location.overlay < 0 {
+        try unsafe Resolve.fill(p, location, s)
+        return 0
+      }
+      let node = location.lookup.node
+      if node.kind == .none {
+        guard intent & UInt32(OVL_MISSING) != 0, !location.trailing else { throw .noEntry }
+        let overlay = Overlay(index: location.overlay)
+        if overlay.hasUpper { try overlay.copyUpParents(location.path.view) }
+        var real = s.real2
+        try overlay.upperPath(location.path.view, into: &real)
+        _ = unsafe real.cString
+        try unsafe Resolve.fill(p, location, s)
+        return 0
+      }
+      if location.trailing, node.kind != .directory { throw .notDirectory }
+      if intent & UInt32(OVL_COPYUP) != 0, node.layer > 0 {
+        try Overlay(index: location.overlay).copyUp(
+          location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
+        continue
+      }
+      try unsafe Resolve.fill(p, location, s)
+      return 0
+    }
+    throw .again
+  }
+}
+
+@c(ovl_locate_fs)
+public func ovlLocateFS(_ p: UnsafeMutablePointer<ovl_path>?, _ path: UnsafePointer<CChar>?) -> Int
+{
+  guard let p = unsafe p else { return passResult }
+  let r = unsafe ovlLocate(p, AT_FDCWD, path, UInt32(OVL_FOLLOW))
+  guard r == 0, unsafe p.pointee.overlay >= 0 else { return r }
+  let overlay = unsafe Overlay(index: Int(p.pointee.overlay))
+  guard overlay.hasUpper else { return 0 }
+  unsafe ovlPathRelease(p)
+  return bordered { () throws(Errno) in
+    try unsafe Resolve.store(p, overlay.layerPath(0))
+    return 0
+  }
+}
+
+@c(ovl_locate_fd)
+public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ intent: UInt32) -> Int {
+  guard let p = unsafe p else { return passResult }
+  unsafe p.pointee.block = 0
+  unsafe p.pointee.overlay = -1
+  guard intent & UInt32(OVL_COPYUP) != 0 else { return passResult }
+  let entry = DescriptorTable.entry(fd)
+  if entry.isKnown, !entry.isOurs || !entry.isLower { return passResult }
+  return bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      var here = s.here
+      guard let (overlay, node) = try DescriptorObject.find(fd, entry, &here, s) else {
+        return passResult
+      }
+      if node.layer > 0 {
+        try overlay.copyUp(here.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
+      }
+      var merge = Merge(overlay, s)
+      let look = try overlay.lookup(here.view, s, merge: &merge)
+      guard look.isWhole, look.node.kind != .none else { throw .noEntry }
+      unsafe p.pointee.overlay = Int32(overlay.index)
+      unsafe p.pointee.layer = Int32(look.node.layer)
+      unsafe p.pointee.kind = look.node.kind.rawValue
+      unsafe p.pointee.ino = look.node.shownInode
+      try unsafe Resolve.store(p, s.real2.written.view)
+      return 0
+    }
+  }
+}

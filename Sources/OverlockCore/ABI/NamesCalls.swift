@@ -1,0 +1,219 @@
+import CLinux
+
+/// Calls that make, move and remove names.
+
+/// A walk to a name, then a change of it. `body` may answer EAGAIN or a vanished directory: then the
+/// walk is made again.
+private func changeName(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>?, follow: Bool = false,
+  outside: (UnsafePointer<CChar>) -> Int,
+  _ body: (Location, Overlay) throws(Errno) -> Void
+) -> Int {
+  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  return unsafe withPath { p in
+    let fast = unsafe FastPath.find(p, dirfd, path)
+    if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
+      return passResult
+    }
+    return bordered { () throws(Errno) in
+      try withScratch { (s) throws(Errno) -> Int in
+        for attempt in 0..<16 {
+          guard
+            let location = try unsafe Resolve.walk(dirfd, path, follow: follow, s)
+          else { return passResult }
+          if location.overlay < 0 {
+            return unsafe outside(location.path.terminated)
+          }
+          do throws(Errno) {
+            try body(location, Overlay(index: location.overlay))
+            return 0
+          } catch {
+            guard error == .again, attempt < 15 else { throw error }
+          }
+        }
+        throw .again
+      }
+    }
+  }
+}
+
+@c(ovl_mkdir)
+public func ovlMkdir(_ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: mode_t) -> Int {
+  unsafe changeName(dirfd, path, outside: { unsafe lx_mkdirat(AT_FDCWD, $0, mode) }) {
+    (location, overlay) throws(Errno) in
+    if location.lookup.node.kind != .none { throw .exists }
+    try overlay.makeDirectory(location.path.view, mode: mode)
+  }
+}
+
+@c(ovl_mknod)
+public func ovlMknod(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: mode_t, _ device: dev_t
+) -> Int {
+  unsafe changeName(dirfd, path, outside: { unsafe lx_mknodat(AT_FDCWD, $0, mode, UInt64(device)) }) {
+    (location, overlay) throws(Errno) in
+    if location.lookup.node.kind != .none { throw .exists }
+    if location.trailing { throw .noEntry }
+    try overlay.makeNode(location.path.view, mode: mode, device: UInt64(device))
+  }
+}
+
+@c(ovl_symlink)
+public func ovlSymlink(
+  _ target: UnsafePointer<CChar>?, _ dirfd: Int32, _ path: UnsafePointer<CChar>?
+) -> Int {
+  guard let target = unsafe target else { return passResult }
+  let r = unsafe changeName(
+    dirfd, path, outside: { unsafe lx_symlinkat(target, AT_FDCWD, $0) }
+  ) { (location, overlay) throws(Errno) in
+    if location.lookup.node.kind != .none { throw .exists }
+    if location.trailing { throw .noEntry }
+    if unsafe target.pointee == 0 { throw .noEntry }
+    try unsafe overlay.makeSymbolicLink(location.path.view, target: target)
+  }
+  if r == passResult { Outside.noteChange() }
+  return r
+}
+
+@c(ovl_unlink)
+public func ovlUnlink(_ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: Int32) -> Int {
+  if flags & ~AT_REMOVEDIR != 0 { return -Int(EINVAL) }
+  let isDirectory = flags & AT_REMOVEDIR != 0
+  return unsafe changeName(dirfd, path, outside: { unsafe lx_unlinkat(AT_FDCWD, $0, flags) }) {
+    (location, overlay) throws(Errno) in
+    let node = location.lookup.node
+    if isDirectory {
+      switch location.last {
+      case .dot: throw .invalid
+      case .dotDot: throw .notEmpty
+      case .root: throw .busy
+      case .name: break
+      }
+      if node.kind == .none { throw .noEntry }
+      if node.kind != .directory { throw .notDirectory }
+      try overlay.removeDirectory(location.path.view)
+    } else {
+      if location.last != .name { throw .isDirectory }
+      if node.kind == .none { throw .noEntry }
+      if node.kind == .directory { throw .isDirectory }
+      if location.trailing { throw .notDirectory }
+      try overlay.unlink(location.path.view)
+    }
+  }
+}
+
+@c(ovl_rename)
+public func ovlRename(
+  _ oldDirfd: Int32, _ old: UnsafePointer<CChar>?, _ newDirfd: Int32,
+  _ new: UnsafePointer<CChar>?, _ flags: UInt32
+) -> Int {
+  unsafe twoNames(oldDirfd, old, newDirfd, new, followOld: false) {
+    (from, to, s) throws(Errno) -> Int in
+    if from.overlay < 0, to.overlay < 0 {
+      return unsafe lx_renameat2(
+        AT_FDCWD, from.path.terminated, AT_FDCWD, to.path.terminated, flags)
+    }
+    if from.last != .name || to.last != .name { throw .busy }
+    if from.overlay != to.overlay {
+      return try CrossBorder.rename(from, to, flags: flags, s)
+    }
+    let overlay = Overlay(index: from.overlay)
+    let node = from.lookup.node
+    let target = to.lookup.node
+    if node.kind == .none { throw .noEntry }
+    if node.kind != .directory {
+      if from.trailing { throw .notDirectory }
+      if to.trailing { throw .notDirectory }
+    } else if to.trailing, target.kind != .none, target.kind != .directory {
+      throw .notDirectory
+    }
+    try overlay.rename(from.path.view, to.path.view, flags: flags)
+    return 0
+  }
+}
+
+@c(ovl_link)
+public func ovlLink(
+  _ oldDirfd: Int32, _ old: UnsafePointer<CChar>?, _ newDirfd: Int32,
+  _ new: UnsafePointer<CChar>?, _ flags: Int32
+) -> Int {
+  unsafe twoNames(
+    oldDirfd, old, newDirfd, new, followOld: flags & AT_SYMLINK_FOLLOW != 0
+  ) { (from, to, s) throws(Errno) -> Int in
+    if from.overlay < 0, to.overlay < 0 {
+      return unsafe lx_linkat(
+        AT_FDCWD, from.path.terminated, AT_FDCWD, to.path.terminated, flags)
+    }
+    if to.overlay >= 0 {
+      if to.lookup.node.kind != .none { throw .exists }
+      if to.trailing { throw .noEntry }
+    }
+    if from.overlay != to.overlay {
+      return try CrossBorder.link(from, to, flags: flags, s)
+    }
+    if from.lookup.node.kind == .none { throw .noEntry }
+    if from.trailing, from.lookup.node.kind != .directory { throw .notDirectory }
+    try Overlay(index: from.overlay).link(from.path.view, to.path.view)
+    return 0
+  }
+}
+
+/// Two walks, in blocks of their own.
+private func twoNames(
+  _ oldDirfd: Int32, _ old: UnsafePointer<CChar>?, _ newDirfd: Int32,
+  _ new: UnsafePointer<CChar>?, followOld: Bool,
+  _ body: (Location, Location, Scratch) throws(Errno) -> Int
+) -> Int {
+  guard let old = unsafe old, let new = unsafe new, unsafe old.pointee != 0,
+    unsafe new.pointee != 0
+  else { return passResult }
+  return bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      try withScratch { (s2) throws(Errno) -> Int in
+        for attempt in 0..<16 {
+          let from = try unsafe Resolve.walk(oldDirfd, old, follow: followOld, s)
+          let to = try unsafe Resolve.walk(newDirfd, new, follow: false, s2)
+          if from == nil, to == nil {
+            Outside.noteChange()
+            return passResult
+          }
+          let source: Location
+          if let from { source = from } else {
+            source = try unsafe outsideLocation(oldDirfd, old, s)
+          }
+          let target: Location
+          if let to { target = to } else {
+            target = try unsafe outsideLocation(newDirfd, new, s2)
+          }
+          do throws(Errno) {
+            return try body(source, target, s)
+          } catch {
+            guard error == .again, attempt < 15 else { throw error }
+          }
+        }
+        throw .again
+      }
+    }
+  }
+}
+
+/// A path outside as a location: the caller's own words for the kernel.
+private func outsideLocation(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>, _ s: Scratch
+) throws(Errno) -> Location {
+  let text = unsafe PathView(path)
+  var here = s.here
+  here.count = 0
+  if text[0] != slash {
+    _ = dirfd == AT_FDCWD
+      ? try WorkingDirectory.read(into: &here)
+      : try WorkingDirectory.ofDescriptor(dirfd, into: &here)
+    try here.append(slash)
+  }
+  try here.append(text)
+  return Location(
+    overlay: -1, path: here,
+    lookup: Lookup(
+      node: Node(.unknown, layer: -1), length: 0, hash: PathHash(0, 0),
+      directory: PathHash(0, 0), total: 0))
+}

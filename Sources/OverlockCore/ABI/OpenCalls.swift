@@ -1,0 +1,25 @@
+import CLinux
+
+@c(ovl_open)
+public func ovlOpen(
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: Int32, _ mode: mode_t, _ resolve: UInt64
+) -> Int {
+  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  return unsafe withPath { p in
+    unsafe Open.open(p, dirfd, path, flags, mode, resolve: resolve)
+  }
+}
+
+/// Runs a body with an `ovl_path` on the stack. Its first bytes alone are set: the buffer in it is
+/// not worth clearing on a warm path.
+@inline(__always)
+func withPath(_ body: (UnsafeMutablePointer<ovl_path>) -> Int) -> Int {
+  unsafe withUnsafeTemporaryAllocation(of: ovl_path.self, capacity: 1) { buffer in
+    let p = unsafe buffer.baseAddress!
+    unsafe p.pointee.block = 0
+    unsafe p.pointee.overlay = -1
+    let result = unsafe body(p)
+    unsafe ovlPathRelease(p)
+    return result
+  }
+}

@@ -1,0 +1,97 @@
+import CLinux
+
+/// AF_UNIX pathname addresses. sun_path holds 108 bytes: a layer's path may not fit, so the kernel is
+/// given `/proc/self/fd/N/name` with N on the real directory for the time of the call.
+
+@c(ovl_sockaddr)
+public func ovlSockaddr(
+  _ address: UnsafeRawPointer?, _ length: UInt32, _ creating: Int32,
+  _ out: UnsafeMutableRawPointer?, _ outLength: UnsafeMutablePointer<UInt32>?,
+  _ hold: UnsafeMutablePointer<Int32>?
+) -> Int {
+  guard let address = unsafe address, let out = unsafe out, let outLength = unsafe outLength,
+    let hold = unsafe hold
+  else { return passResult }
+  unsafe hold.pointee = -1
+  let offset = 2
+  guard length > 2, length <= 110,
+    unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX),
+    unsafe address.load(fromByteOffset: offset, as: UInt8.self) != 0
+  else { return passResult }
+  return bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      var name = s.link
+      var i = offset
+      while i < Int(length), unsafe address.load(fromByteOffset: i, as: UInt8.self) != 0 {
+        try name.append(unsafe address.load(fromByteOffset: i, as: UInt8.self))
+        i += 1
+      }
+      return try withScratch { (s2) throws(Errno) -> Int in
+        guard
+          let location = try unsafe Resolve.walk(
+            AT_FDCWD, name.cString, follow: creating == 0, s2)
+        else { return passResult }
+        var real = s.real
+        if location.overlay < 0 {
+          try real.append(location.path.view)
+        } else if creating != 0 {
+          let overlay = Overlay(index: location.overlay)
+          if location.lookup.node.kind != .none { throw Errno(rawValue: EADDRINUSE) }
+          guard overlay.hasUpper else { throw .readOnly }
+          // The kernel makes the node itself, at its name: a whiteout there has to go first.
+          try overlay.clearForSocket(location.path.view)
+          try overlay.upperPath(location.path.view, into: &real)
+        } else {
+          if location.lookup.node.kind == .none { throw .noEntry }
+          try real.append(s2.real2.written.view)
+        }
+        var directory = s.staging
+        try directory.append(real.view.parent)
+        if directory.count == 0 { try directory.append(slash) }
+        let fd = try unsafe check(
+          lx_openat(AT_FDCWD, directory.cString, O_PATH | O_DIRECTORY | O_CLOEXEC, 0))
+        var short = unsafe PathBuffer(
+          out.assumingMemoryBound(to: UInt8.self) + 2, capacity: 108)
+        do throws(Errno) {
+          try short.append("/proc/self/fd/")
+          try short.append(decimal: UInt64(fd))
+          try short.append(slash)
+          try short.append(real.view.name)
+        } catch {
+          _ = lx_close(Int32(truncatingIfNeeded: fd))
+          throw Errno(rawValue: ENAMETOOLONG)
+        }
+        unsafe out.storeBytes(of: UInt16(AF_UNIX), as: UInt16.self)
+        _ = unsafe short.cString
+        unsafe outLength.pointee = UInt32(2 + short.count + 1)
+        unsafe hold.pointee = Int32(truncatingIfNeeded: fd)
+        return 0
+      }
+    }
+  }
+}
+
+extension Overlay {
+  /// Makes a name free for a bind(2): its directory in the upper, no whiteout in the way. Between the
+  /// two steps a lower object of that name would show: so the whiteout only goes if there is none.
+  func clearForSocket(_ rel: PathView) throws(Errno) {
+    try changing(rel, missing: true) { (c) throws(Errno) in
+      guard c.look.node.kind == .none else { throw Errno(rawValue: EADDRINUSE) }
+      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
+      defer { name.end() }
+      if c.look.node.has(Node.whiteout) {
+        try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
+      }
+    }
+  }
+}
+
+@c(ovl_sockaddr_shown)
+public func ovlSockaddrShown(
+  _ address: UnsafeMutableRawPointer?, _ length: UInt32, _ capacity: UInt32
+) -> UInt32 {
+  guard let address = unsafe address, length > 17, capacity >= 3,
+    unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX)
+  else { return length }
+  return length
+}

@@ -1,0 +1,97 @@
+import CLinux
+
+@c(ovl_chdir)
+public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
+  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  return bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, s) else {
+        WorkingDirectory.forget()
+        return passResult
+      }
+      if location.overlay < 0 {
+        try unsafe check(lx_chdir(location.path.terminated))
+        WorkingDirectory.forget()
+        return 0
+      }
+      let node = try existing(location)
+      guard node.kind == .directory else { throw .notDirectory }
+      try unsafe check(lx_chdir(s.real2.unterminated))
+      WorkingDirectory.store(
+        overlay: location.overlay, layer: node.layer, location.path.view)
+      return 0
+    }
+  }
+}
+
+@c(ovl_fchdir)
+public func ovlFchdir(_ fd: Int32) -> Int {
+  bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      try check(lx_fchdir(fd))
+      var here = s.here
+      let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
+      if position.overlay < 0 {
+        WorkingDirectory.forget()
+      } else {
+        WorkingDirectory.store(overlay: position.overlay, layer: position.layer, here.view)
+      }
+      return 0
+    }
+  }
+}
+
+@c(ovl_getcwd)
+public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> Int {
+  bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      var here = s.here
+      let position = try WorkingDirectory.read(into: &here)
+      // A directory that is gone has no path; the kernel knows.
+      if position.overlay < 0 { return passResult }
+      let overlay = Overlay(index: position.overlay)
+      var merge = Merge(overlay, s)
+      let look = try overlay.lookup(here.view, s, merge: &merge)
+      guard look.isWhole, look.node.kind == .directory else { throw .noEntry }
+      var shown = s.rest
+      try shown.append(overlay.target)
+      try shown.appendBelow(here.view)
+      if shown.count == 0 { try shown.append(slash) }
+      guard shown.count + 1 <= size else { throw .range }
+      guard let buffer = unsafe buffer else { throw .fault }
+      unsafe UnsafeMutableRawPointer(buffer).copyMemory(
+        from: shown.cString, byteCount: shown.count + 1)
+      return shown.count + 1
+    }
+  }
+}
+
+@c(ovl_realpath)
+public func ovlRealpath(
+  _ path: UnsafePointer<CChar>?, _ buffer: UnsafeMutablePointer<CChar>?
+) -> Int {
+  guard let path = unsafe path, let buffer = unsafe buffer, unsafe path.pointee != 0 else {
+    return passResult
+  }
+  return bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, s) else {
+        return passResult
+      }
+      var shown = s.rest
+      if location.overlay >= 0 {
+        _ = try existing(location)
+        try shown.append(Overlay(index: location.overlay).target)
+        try shown.appendBelow(location.path.view)
+      } else {
+        try unsafe check(lx_faccessat2(AT_FDCWD, location.path.terminated, F_OK, 0))
+        try shown.append(location.path.view)
+      }
+      if shown.count == 0 { try shown.append(slash) }
+      guard shown.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
+      unsafe UnsafeMutableRawPointer(buffer).copyMemory(
+        from: shown.cString, byteCount: shown.count + 1)
+      return 0
+    }
+  }
+}

@@ -1,0 +1,110 @@
+import CLinux
+
+/// Bringing one overlay up in this process: from its line of options to a working `Overlay`.
+extension Overlay {
+  /// - Parameter message: gets one line, without a newline, that says what is wrong.
+  /// - Errors: EINVAL and whatever the file system answered.
+  func attach(_ line: PathView, message: inout PathBuffer, _ s: Scratch) throws(Errno) {
+    let options = try Options.parse(line, &message)
+    let id = try identity(options, &message)
+    unsafe raw.pointee.id = id
+    var registry: Registry? = nil
+    do throws(Errno) {
+      if case .attached(let found) = try Segment.attach(options.registry, id: id, s) {
+        registry = found
+      }
+    } catch {
+      if error == Errno(rawValue: EPROTO) {
+        try message.append("the registry of this overlay was made by another build of Overlock: ")
+      } else {
+        try message.append("the registry of this overlay belongs to somebody else: ")
+      }
+      try message.append(options.registry)
+      try message.append(options.registry.isEmpty ? "/dev/shm/overlock-…/" : "/")
+      try message.append(hex: id)
+      throw error
+    }
+    if let registry {
+      try adopt(registry)
+      if try registry.restore(self, line: line) { return }
+    } else {
+      unsafe raw.pointee.key0 = id
+      unsafe raw.pointee.key1 = ~id
+    }
+    var configuration = Configuration(self, message, s)
+    try configuration.compile(options, message: &message)
+    registry?.keep(self, line: line)
+    if hasUpper { sweepAbandoned() }
+  }
+
+  private func adopt(_ registry: Registry) throws(Errno) {
+    // A wiped segment has lost its keys: give it new ones, as its maker did.
+    if registry.layout != Registry.layoutWord || (registry.key0 == 0 && registry.key1 == 0) {
+      var keys: (UInt64, UInt64) = (lx_realtime_ns(), lx_realtime_ns() ^ 0x5555)
+      _ = unsafe lx_getrandom(&keys, 16)
+      unsafe at_put64(registry.word(8), keys.0)
+      unsafe at_put64(registry.word(16), keys.1)
+      registry.initializeGenerations()
+      unsafe at_store64(registry.word(0), Registry.layoutWord)
+    }
+    unsafe raw.pointee.registry = registry.base.assumingMemoryBound(to: CChar.self)
+    unsafe raw.pointee.key0 = registry.key0
+    unsafe raw.pointee.key1 = registry.key1
+  }
+
+  /// The overlay's id: its upper's device and inode; without an upper a hash of what it shows.
+  private func identity(_ options: Options, _ message: inout PathBuffer) throws(Errno) -> UInt64 {
+    var hash = PathHash(0x6f76_6572, 0x6c6f_636b)
+    if options.upper.isEmpty {
+      hash.append(options.lowers.base, options.lowers.count)
+      hash.append(options.target.base, options.target.count)
+      return hash.a ^ hash.b
+    }
+    var st = stat()
+    let path = unsafe UnsafeRawPointer(options.upper.base).assumingMemoryBound(to: CChar.self)
+    let r = unsafe lx_fstatat(AT_FDCWD, path, &st, 0)
+    if r < 0 {
+      try message.append("upperdir ")
+      try message.append(options.upper)
+      try message.append(r == -Int(ENOENT) ? ": no such directory" : ": cannot be opened")
+      throw Errno(result: r)
+    }
+    var words: (UInt64, UInt64) = (st.device, st.inode)
+    unsafe withUnsafePointer(to: &words) {
+      unsafe hash.append(UnsafeRawPointer($0).assumingMemoryBound(to: UInt8.self), 16)
+    }
+    return hash.a ^ hash.b
+  }
+
+  /// Clears what dead processes left, wherever nobody is at work: for the first process of a new
+  /// registry, which knows of no unfinished turn.
+  private func sweepAbandoned() {
+    try? withScratch { (s) throws(Errno) in
+      for turn in 0..<Registry.turnCount {
+        // One look at the folders tells that there is nothing, as nearly always.
+        if turn == 0, try !self.hasStaged(s) { return }
+        var held = try Turn(self, s)
+        defer { held.release() }
+        if held.tryIndex(turn) { self.sweep(turnIndex: turn) }
+      }
+    }
+  }
+
+  private func hasStaged(_ s: Scratch) throws(Errno) -> Bool {
+    var any = false
+    try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
+      var path = s.real
+      try path.append(self.work)
+      try path.append(folder.name)
+      let opened = unsafe lx_openat(
+        AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+      let fd = Int32(truncatingIfNeeded: try check(opened))
+      defer { _ = lx_close(fd) }
+      try DirectoryReader.each(fd, s) { (_, _, _) throws(Errno) in
+        any = true
+        return false
+      }
+    }
+    return any
+  }
+}

@@ -1,0 +1,188 @@
+import CLinux
+
+/// Copy-up: giving a lower object its place in the upper, with everything it has.
+///
+/// The order is the crash safety: the copy is complete under a staging name before one rename shows
+/// it. At any step before, the merged tree shows the lower object; after it, the upper one; and both
+/// are the same object to the program.
+extension Overlay {
+  /// Sees to it that the directory of `rel` is in the upper.
+  func copyUpParents(_ rel: PathView) throws(Errno) {
+    let parent = rel.parent
+    if parent.isEmpty { return }
+    try withScratch { (s) throws(Errno) in
+      var path = s.real
+      try self.upperPath(parent, into: &path)
+      var st = stat()
+      let r = unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW)
+      if r == 0, st.type == S_IFDIR { return }
+      var end = 0
+      while end < parent.count {
+        while end < parent.count, parent[end] != slash { end += 1 }
+        let ancestor = parent.prefix(end)
+        try self.upperPath(ancestor, into: &path)
+        let r = unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW)
+        if r != 0 || st.type != S_IFDIR {
+          try self.copyUp(ancestor, truncate: false, parents: false)
+        }
+        end += 1
+      }
+    }
+  }
+
+  /// Copies the object at `rel` up, if it still is on a lower.
+  ///
+  /// - Parameter truncate: its data is about to be thrown away: copy none.
+  /// - Errors: ENOENT it is gone; EROFS no upper; ENOSPC, EIO, EACCES… as the layers answered: then
+  ///   nothing has changed.
+  func copyUp(_ rel: PathView, truncate: Bool, parents: Bool = true) throws(Errno) {
+    guard hasUpper else { throw .readOnly }
+    if parents { try copyUpParents(rel) }
+    try withScratch { (s) throws(Errno) in
+      try withScratch { (s2) throws(Errno) in
+        var merge = Merge(self, s)
+        var look = try self.lookup(rel, s, fresh: true, merge: &merge)
+        guard look.isWhole, look.node.kind != .none else { throw .noEntry }
+        if look.node.layer == 0 { return }
+        var st = stat()
+        try unsafe check(
+          lx_fstatat(AT_FDCWD, s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW))
+        let shown = self.shownInode(st.inode, layer: look.node.layer)
+        var turn = try Turn(self, s2)
+        defer { turn.release() }
+        try turn.takeIdentity(shown)
+        // Somebody may have been first.
+        look = try self.lookup(rel, s, fresh: true, merge: &merge)
+        guard look.isWhole, look.node.kind != .none else { throw .noEntry }
+        if look.node.layer == 0 { return }
+        var source = s.rest
+        try source.append(s.real2.written.view)
+        try unsafe check(lx_fstatat(AT_FDCWD, source.cString, &st, AT_SYMLINK_NOFOLLOW))
+        var staged = s2.staging
+        try self.anchorPath(shown, into: &staged)
+        // What is there was left by a dead process: we hold the identity's turn.
+        try self.removeStaged(staged)
+        Fault.step()
+        do throws(Errno) {
+          try self.fill(staged, from: source, st, truncate: truncate, shown: shown, s2)
+          Fault.step()
+          try self.publish(rel, staged, st, look, shown, &turn, s2)
+        } catch {
+          try? self.removeStaged(staged)
+          throw error
+        }
+      }
+    }
+  }
+
+  /// Makes the copy under its staging name.
+  private func fill(
+    _ staged: PathBuffer, from source: PathBuffer, _ st: stat, truncate: Bool, shown: UInt64,
+    _ s: Scratch
+  ) throws(Errno) {
+    let to = unsafe staged.cString
+    let from = unsafe source.cString
+    switch st.type {
+    case S_IFREG:
+      let out = try unsafe check(
+        lx_openat(AT_FDCWD, to, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0o600))
+      let outFD = Int32(truncatingIfNeeded: out)
+      defer { _ = lx_close(outFD) }
+      Fault.step()
+      if !truncate, st.st_size > 0 { try DataCopy.copy(from, to: outFD, size: st.st_size, s) }
+    case S_IFDIR:
+      try unsafe check(lx_mkdirat(AT_FDCWD, to, 0o700))
+    case S_IFLNK:
+      var link = s.link
+      let n = try unsafe check(
+        lx_readlinkat(
+          AT_FDCWD, from, UnsafeMutableRawPointer(link.base).assumingMemoryBound(to: CChar.self),
+          4096))
+      link.count = n
+      try unsafe check(lx_symlinkat(link.cString, AT_FDCWD, to))
+    default:
+      try unsafe check(lx_mknodat(AT_FDCWD, to, st.st_mode & (S_IFMT | 0o600), UInt64(st.st_rdev)))
+    }
+    Fault.step()
+    try copyAttributes(to, from: from, st, s)
+    Fault.step()
+    try setOrigin(to, shown)
+    Fault.step()
+    try copyTimes(to, st)
+  }
+
+  /// Owner, xattrs (ACLs and capabilities among them), mode, in this order: chown drops
+  /// capabilities and set-id bits.
+  private func copyAttributes(
+    _ to: UnsafePointer<CChar>, from: UnsafePointer<CChar>, _ st: stat, _ s: Scratch
+  ) throws(Errno) {
+    let r = unsafe lx_fchownat(AT_FDCWD, to, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW)
+    // Without the right to give files away the copy is ours, as if we had written a new file.
+    if r == -Int(EPERM) {
+      _ = unsafe lx_fchownat(AT_FDCWD, to, UInt32.max, st.st_gid, AT_SYMLINK_NOFOLLOW)
+    } else {
+      try check(r)
+    }
+    try ExtendedAttributes.copy(to, from: from, s)
+    if st.type != S_IFLNK {
+      var mode = st.st_mode & 0o7777
+      // A directory that its owner may not write cannot be renamed by an unprivileged owner: that
+      // bit follows after the rename.
+      if st.type == S_IFDIR { mode |= 0o700 }
+      try unsafe check(lx_fchmodat(AT_FDCWD, to, mode))
+    }
+  }
+
+  func copyTimes(_ to: UnsafePointer<CChar>, _ st: stat) throws(Errno) {
+    var st = st
+    var times = unsafe (lx_atime(&st), lx_mtime(&st))
+    try unsafe withUnsafePointer(to: &times) { (p) throws(Errno) in
+      try unsafe check(
+        lx_utimensat(
+          AT_FDCWD, to, UnsafeRawPointer(p).assumingMemoryBound(to: timespec.self),
+          AT_SYMLINK_NOFOLLOW))
+    }
+  }
+
+  /// One rename, under the directory's turn, and the parent's times put back.
+  private func publish(
+    _ rel: PathView, _ staged: PathBuffer, _ st: stat, _ look: Lookup, _ shown: UInt64,
+    _ turn: inout Turn, _ s: Scratch
+  ) throws(Errno) {
+    let linked = st.type != S_IFDIR && st.st_nlink > 1
+    // The other names of a hard-link group change their place with this one.
+    if linked { try turn.takeEpoch() }
+    if try turn.take(look.directory) { sweep(turn: look.directory) }
+    var upper = s.real
+    try upperPath(rel, into: &upper)
+    var parent = s.real2
+    try upperPath(rel.parent, into: &parent)
+    var before = stat()
+    try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &before, AT_SYMLINK_NOFOLLOW))
+    try markImpure(parent)
+    Fault.step()
+    let change = NameChange(self, directory: look.directory, name: look.hash)
+    defer { change.end() }
+    if linked {
+      try enterIndex(staged, shown: shown, names: UInt64(st.st_nlink), s)
+      Fault.step()
+    }
+    let r = unsafe lx_renameat2(
+      AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE))
+    if r == -Int(EEXIST) { throw .noEntry }
+    try check(r)
+    if st.type == S_IFDIR, st.st_mode & 0o700 != 0o700 {
+      _ = unsafe lx_fchmodat(AT_FDCWD, upper.cString, st.st_mode & 0o7777)
+    }
+    Fault.step()
+    try? copyTimes(parent.cString, before)
+  }
+
+  /// The kernel's mark of a directory with objects whose inode numbers are not their own.
+  func markImpure(_ parent: PathBuffer) throws(Errno) {
+    if has(OVL_NO_XATTRS) { return }
+    let path = unsafe parent.cString
+    if unsafe letter(.impure, path) == UInt8(ascii: "y") { return }
+    try unsafe setLetter(.impure, path, UInt8(ascii: "y"))
+  }
+}

@@ -1,0 +1,92 @@
+import CLinux
+
+/// New names: files, directories, links, nodes.
+///
+/// Where nothing is in the way in the upper, the kernel makes the object at its name in one step.
+/// Over a whiteout the object is prepared in `create/` and takes the whiteout's place by one rename
+/// (a directory by an exchange, opaque, so that nothing of the lowers shows through).
+extension Overlay {
+  /// Makes what `make` makes at the path it is given: the name itself or a staging name.
+  ///
+  /// - Errors: EEXIST the name exists; and as `make`.
+  func create(
+    _ rel: PathView, directory: Bool = false, _ make: (UnsafePointer<CChar>) -> Int
+  ) throws(Errno) -> Int {
+    try changing(rel, missing: true, epoch: false) { (c) throws(Errno) -> Int in
+      guard c.look.node.kind == .none else { throw .exists }
+      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
+      defer { name.end() }
+      if !c.look.node.has(Node.whiteout) { return try unsafe check(make(c.upper.cString)) }
+      var staged = c.s2.staging
+      try self.stage(.create, turn: c.look.directory, into: &staged)
+      let result = try unsafe check(make(staged.cString))
+      Fault.step()
+      do throws(Errno) {
+        try self.inherit(staged, directory: directory, c.rel, c.s)
+        if directory {
+          try unsafe self.setLetter(.opaque, staged.cString, UInt8(ascii: "y"))
+          Fault.step()
+          try unsafe check(
+            lx_renameat2(
+              AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, UInt32(RENAME_EXCHANGE)))
+          Fault.step()
+          // The whiteout is under the staging name now.
+          try self.removeStaged(staged)
+        } else {
+          try unsafe check(
+            lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0))
+          Fault.step()
+        }
+      } catch {
+        try? self.removeStaged(staged)
+        throw error
+      }
+      return result
+    }
+  }
+
+  /// What a new object gets from its directory and the workdir could not give it: the group of a
+  /// setgid directory, and the default ACL.
+  private func inherit(
+    _ staged: PathBuffer, directory: Bool, _ rel: PathView, _ s: Scratch
+  ) throws(Errno) {
+    var parent = s.real
+    try upperPath(rel.parent, into: &parent)
+    var st = stat()
+    try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &st, AT_SYMLINK_NOFOLLOW))
+    if st.st_mode & S_ISGID != 0 {
+      var made = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, staged.cString, &made, AT_SYMLINK_NOFOLLOW))
+      try unsafe check(
+        lx_fchownat(AT_FDCWD, staged.cString, UInt32.max, st.st_gid, AT_SYMLINK_NOFOLLOW))
+      if directory {
+        try unsafe check(
+          lx_fchmodat(AT_FDCWD, staged.cString, made.st_mode & 0o7777 | S_ISGID))
+      }
+    }
+    try DefaultACL.apply(staged, directory: directory, parent: parent, s)
+  }
+
+  /// mkdir(2). Errors: EEXIST, EROFS, and as the upper answered.
+  func makeDirectory(_ rel: PathView, mode: UInt32) throws(Errno) {
+    _ = try create(rel, directory: true) { lx_mkdirat(AT_FDCWD, $0, mode) }
+  }
+
+  /// mknod(2). A device 0/0 is a whiteout: it cannot be made, as in the kernel's overlay.
+  func makeNode(_ rel: PathView, mode: UInt32, device: UInt64) throws(Errno) {
+    if mode & S_IFMT == S_IFCHR, device == 0 { throw .permission }
+    _ = try create(rel) { lx_mknodat(AT_FDCWD, $0, mode, device) }
+  }
+
+  /// symlink(2).
+  func makeSymbolicLink(_ rel: PathView, target: UnsafePointer<CChar>) throws(Errno) {
+    _ = try create(rel) { unsafe lx_symlinkat(target, AT_FDCWD, $0) }
+  }
+
+  /// A new regular file, opened. Errors: EEXIST somebody made it meanwhile.
+  func createFile(_ rel: PathView, flags: Int32, mode: UInt32) throws(Errno) -> Int {
+    try create(rel) {
+      unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
+    }
+  }
+}

@@ -1,0 +1,136 @@
+import CLinux
+
+/// Hard links of lower files. A group's upper inode stands in `workdir/overlock/index`, named by the
+/// inode number that the group shows; a lookup of any of its names that is still on the lower is
+/// answered with it. So all names stay one file.
+///
+/// The number of links that the program sees is the upper inode's own plus a difference kept in the
+/// kernel's xattr `nlink` (`U±n`): names that exist on the lower only, less the index's own link.
+extension Overlay {
+  /// Puts a filled copy into the index, or drops it for the one that is already there, and leaves a
+  /// further link of the index's inode under the staging name.
+  func enterIndex(_ staged: PathBuffer, shown: UInt64, names: UInt64, _ s: Scratch) throws(Errno) {
+    var index = s.link
+    try indexPath(shown, into: &index)
+    let r = unsafe lx_renameat2(
+      AT_FDCWD, staged.cString, AT_FDCWD, index.cString, UInt32(RENAME_NOREPLACE))
+    if r == 0 {
+      try setLinkDifference(index, Int(truncatingIfNeeded: names) - 1)
+    } else if r == -Int(EEXIST) {
+      try removeStaged(staged)
+    } else {
+      try check(r)
+    }
+    Fault.step()
+    try linkFromIndex(index, staged)
+  }
+
+  /// One more upper name for the group: the lower name it stands for is no longer counted.
+  func linkFromIndex(_ index: PathBuffer, _ staged: PathBuffer) throws(Errno) {
+    let difference = linkDifference(index)
+    try unsafe check(lx_linkat(AT_FDCWD, index.cString, AT_FDCWD, staged.cString, 0))
+    Fault.step()
+    try setLinkDifference(index, difference - 1)
+  }
+
+  private var linkAttribute: UnsafePointer<CChar> {
+    let text: StaticString =
+      has(OVL_USERXATTR) ? "user.overlay.nlink" : "trusted.overlay.nlink"
+    return unsafe UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)
+  }
+
+  /// What is to be added to the upper inode's link count.
+  func linkDifference(_ path: PathBuffer) -> Int {
+    unsafe linkDifference(path.cString)
+  }
+
+  func linkDifference(_ path: UnsafePointer<CChar>, nofollow: Int32 = 1) -> Int {
+    var text: InlineArray<24, UInt8> = InlineArray(repeating: 0)
+    let n = unsafe withUnsafeMutablePointer(to: &text) { p in
+      unsafe lx_getxattr(path, linkAttribute, p, 24, nofollow)
+    }
+    guard n > 2, text[0] == UInt8(ascii: "U") else { return 0 }
+    var value = 0
+    for i in 2..<min(n, 24) {
+      guard text[i] >= 48, text[i] <= 57, value < 1 << 32 else { return 0 }
+      value = value * 10 + Int(text[i] - 48)
+    }
+    return text[1] == UInt8(ascii: "-") ? -value : value
+  }
+
+  func setLinkDifference(_ path: PathBuffer, _ difference: Int) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var text = s.link
+      try text.append("U")
+      try text.append(difference < 0 ? UInt8(ascii: "-") : UInt8(ascii: "+"))
+      try text.append(decimal: UInt64(difference.magnitude))
+      try unsafe check(
+        lx_setxattr(path.cString, self.linkAttribute, text.base, text.count, 0, 1))
+    }
+  }
+}
+
+extension Overlay {
+  /// Gives a name that is answered from the index its own entry in the upper.
+  func materialize(_ rel: PathView) throws(Errno) {
+    try changing(rel, missing: false) { (c) throws(Errno) in
+      guard c.look.node.has(Node.indexed) else { return }
+      var st = stat()
+      if unsafe lx_fstatat(AT_FDCWD, c.upper.cString, &st, AT_SYMLINK_NOFOLLOW) == 0 { return }
+      var index = c.s2.link
+      try self.indexPath(c.look.node.shownInode, into: &index)
+      var staged = c.s2.staging
+      try self.stage(.create, turn: c.look.directory, into: &staged)
+      var parent = c.s2.real2
+      try self.upperPath(rel.parent, into: &parent)
+      try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &st, AT_SYMLINK_NOFOLLOW))
+      try self.markImpureChecked(rel.parent, parent)
+      try self.linkFromIndex(index, staged)
+      Fault.step()
+      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
+      let r = unsafe lx_renameat2(
+        AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, UInt32(RENAME_NOREPLACE))
+      name.end()
+      if r < 0 { try? self.removeStaged(staged) }
+      try check(r)
+      try? self.copyTimes(parent.cString, st)
+    }
+  }
+
+  /// link(2). Errors: EEXIST, EPERM (a directory), EXDEV, EMLINK… as the upper answered.
+  func link(_ old: PathView, _ new: PathView) throws(Errno) {
+    guard hasUpper else { throw .readOnly }
+    try withScratch { (s) throws(Errno) in
+      var merge = Merge(self, s)
+      var look = try self.lookup(old, s, merge: &merge)
+      guard look.isWhole else {
+        throw look.node.kind == .none ? .noEntry : .notDirectory
+      }
+      guard look.node.kind != .none else { throw .noEntry }
+      guard look.node.kind != .directory else { throw .permission }
+      let target = try self.lookup(new, s, merge: &merge)
+      if target.isWhole, target.node.kind != .none { throw .exists }
+      if look.node.layer > 0 { try self.copyUp(old, truncate: false) }
+      look = try self.lookup(old, s, merge: &merge)
+      guard look.isWhole, look.node.kind != .none else { throw .noEntry }
+      guard look.node.layer == 0 else { throw .again }
+      let source = s.real2.written
+      if look.node.shownInode != 0 {
+        try self.copyUpParents(new)
+        var parent = s.rest
+        try self.upperPath(new.parent, into: &parent)
+        try self.markImpureChecked(new.parent, parent)
+      }
+      _ = try self.create(new) {
+        unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
+      }
+    }
+  }
+}
+
+extension Overlay {
+  /// The difference for a path that is a magic link to an open file.
+  func linkDifferenceFollowing(_ path: UnsafePointer<CChar>) -> Int {
+    unsafe linkDifference(path, nofollow: 0)
+  }
+}

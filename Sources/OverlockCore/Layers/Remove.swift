@@ -1,0 +1,134 @@
+import CLinux
+
+/// unlink and rmdir.
+///
+/// What only the upper has goes by the kernel's own call. What a lower has too gets a whiteout in its
+/// place by one rename (a directory by an exchange, after which the old directory is cleared away
+/// under the staging name).
+extension Overlay {
+  /// unlink(2). Errors: ENOENT; EISDIR; EROFS; EPERM/EACCES as the upper answered.
+  func unlink(_ rel: PathView) throws(Errno) {
+    try changing(rel, missing: false) { (c) throws(Errno) in
+      let node = c.look.node
+      if node.kind == .directory { throw .isDirectory }
+      try self.checkSticky(c)
+      let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)
+      let wasLowerName = node.has(Node.indexed) && !self.isInUpper(c.upper)
+      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
+      defer { name.end() }
+      if !hidden {
+        try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
+        return
+      }
+      var staged = c.s2.staging
+      try self.makeWhiteout(
+        turn: c.look.directory, directory: c.rel.parent, into: &staged, c.s)
+      Fault.step()
+      let r = unsafe lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0)
+      if r < 0 { try? self.removeStaged(staged) }
+      try check(r)
+      Fault.step()
+      if wasLowerName {
+        var index = c.s2.link
+        try self.indexPath(node.shownInode, into: &index)
+        try? self.setLinkDifference(index, self.linkDifference(index) - 1)
+      }
+    }
+  }
+
+  private func isInUpper(_ upper: PathBuffer) -> Bool {
+    var st = stat()
+    return unsafe lx_fstatat(AT_FDCWD, upper.cString, &st, AT_SYMLINK_NOFOLLOW) == 0
+  }
+
+  /// In a sticky directory only the owner of the object or of the directory may remove a name. The
+  /// kernel cannot check it where all that it sees is a whiteout's arrival.
+  func checkSticky(_ c: Change) throws(Errno) {
+    guard c.look.node.layer > 0 else { return }
+    let uid = UInt32(truncatingIfNeeded: lx_geteuid())
+    if uid == 0 { return }
+    var path = c.s2.real2
+    try upperPath(c.rel.parent, into: &path)
+    var st = stat()
+    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW))
+    if st.st_mode & S_ISVTX == 0 || st.st_uid == uid { return }
+    try unsafe check(
+      lx_fstatat(AT_FDCWD, c.s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW))
+    if st.st_uid != uid { throw .permission }
+  }
+
+  /// rmdir(2). Errors: ENOENT; ENOTDIR; ENOTEMPTY; EROFS.
+  func removeDirectory(_ rel: PathView) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      try withScratch { (s2) throws(Errno) in
+        guard self.hasUpper else { throw .readOnly }
+        guard !rel.isEmpty else { throw .busy }
+        // Both its directory's turn and its own: nobody makes a name in it while it is looked at.
+        var parentHash = self.emptyHash
+        parentHash.appendComponents(rel.parent)
+        var ownHash = self.emptyHash
+        ownHash.appendComponents(rel)
+        var merge = Merge(self, s)
+        let first = try self.lookup(rel, s, wantBelow: true, merge: &merge)
+        guard first.isWhole, first.node.kind != .none else { throw .noEntry }
+        guard first.node.kind == .directory else { throw .notDirectory }
+        if first.node.layer > 0 {
+          // Nothing to copy up for a directory that cannot go.
+          guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
+        }
+        try self.copyUpParents(rel)
+        var turn = try Turn(self, s2)
+        defer { turn.release() }
+        let lowersToo = first.node.layer > 0 || first.node.has(Node.below)
+          || !first.node.has(Node.single)
+        if lowersToo { try turn.takeEpoch() }
+        if try turn.take(parentHash, ownHash, parentHash, ownHash) {
+          self.sweep(turn: parentHash)
+          self.sweep(turn: ownHash)
+        }
+        let look = try self.lookup(rel, s, wantBelow: true, merge: &merge)
+        guard look.isWhole, look.node.kind != .none else { throw .noEntry }
+        guard look.node.kind == .directory else { throw .notDirectory }
+        let hides = look.node.layer > 0 || look.node.has(Node.below)
+          || look.node.has(Node.merged)
+        var upper = s2.real
+        try self.upperPath(rel, into: &upper)
+        let name = NameChange(self, directory: look.directory, name: look.hash)
+        defer { name.end() }
+        self.registry?.notePositionsChange()
+        defer { self.registry?.notePositionsChange() }
+        if !hides {
+          let r = unsafe lx_unlinkat(AT_FDCWD, upper.cString, AT_REMOVEDIR)
+          if r != -Int(ENOTEMPTY) {
+            try check(r)
+            return
+          }
+        }
+        guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
+        Fault.step()
+        if !hides {
+          // Only stale whiteouts are left in it.
+          try self.removeStaged(upper)
+          return
+        }
+        var staged = s2.staging
+        try self.makeWhiteout(turn: parentHash, directory: rel.parent, into: &staged, s)
+        Fault.step()
+        if look.node.layer > 0 {
+          let r = unsafe lx_renameat2(
+            AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE))
+          if r < 0 { try? self.removeStaged(staged) }
+          try check(r)
+        } else {
+          let r = unsafe lx_renameat2(
+            AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_EXCHANGE))
+          if r < 0 { try? self.removeStaged(staged) }
+          try check(r)
+          Fault.step()
+          try? self.removeStaged(staged)
+        }
+        Fault.step()
+      }
+    }
+  }
+}

@@ -1,0 +1,149 @@
+import CLinux
+
+/// Names in `workdir/overlock`, where every change of several steps is prepared.
+///
+/// Folders are typed: what a rename out of (or into) one of them means is told by its name, so that a
+/// watcher of the folder can tell the program's changes from housekeeping.
+///
+///     copyup/   a copy of a lower object on its way to its name       nothing happened
+///     create/   a new object on its way over a whiteout               creation
+///     whiteout/ a whiteout on its way to a name                        deletion
+///     gone/     an object that a whiteout or a new object replaced     true deletion of it
+///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
+///     moved/    lower directories that were renamed, by lower path     (lasting)
+///
+/// Each of the first four has one folder per target directory that somebody watches, named by the
+/// directory, and the folder `0` for all others. An entry of `copyup` is named by the object's shown
+/// inode, and belongs to whoever holds the turn of that identity. Any other entry's name is the
+/// directory turn under which it was made and a number that is never used again:
+/// `<turn:3 hex>.<sequence:16 hex>`. Whoever holds that turn may therefore take any such entry for a
+/// leftover of a dead process.
+enum WorkFolder {
+  case copyup, create, whiteout, gone
+
+  var name: StaticString {
+    switch self {
+    case .copyup: "/copyup/0/"
+    case .create: "/create/0/"
+    case .whiteout: "/whiteout/0/"
+    case .gone: "/gone/0/"
+    }
+  }
+
+  /// The folders whose entries belong to directory turns.
+  static func eachOfDirectories(_ body: (WorkFolder) throws(Errno) -> Void) throws(Errno) {
+    try body(.create)
+    try body(.whiteout)
+    try body(.gone)
+  }
+}
+
+extension Overlay {
+  /// A new staging name.
+  func stage(_ folder: WorkFolder, turn: PathHash, into path: inout PathBuffer) throws(Errno) {
+    path.count = 0
+    try path.append(work)
+    try path.append(folder.name)
+    try path.append(hex: UInt64(Registry.turnIndex(turn)), digits: 3)
+    try path.append(dot)
+    try path.append(hex: registry?.nextSequence() ?? lx_realtime_ns())
+  }
+
+  /// Where the copy of an object is prepared.
+  func anchorPath(_ shown: UInt64, into path: inout PathBuffer) throws(Errno) {
+    path.count = 0
+    try path.append(work)
+    try path.append(WorkFolder.copyup.name)
+    try path.append(hex: shown)
+  }
+
+  /// The upper's path of a merged path.
+  func upperPath(_ rel: PathView, into path: inout PathBuffer) throws(Errno) {
+    path.count = 0
+    try path.append(layerPath(0))
+    try path.appendBelow(rel)
+    if path.count == 0 { try path.append(slash) }
+  }
+
+  /// Makes a whiteout under a staging name. On an upper that takes no device nodes: the kernel's
+  /// xattr form, which needs `opaque=x` on the directory that it goes to.
+  func makeWhiteout(turn: PathHash, directory: PathView, into path: inout PathBuffer, _ s: Scratch)
+    throws(Errno)
+  {
+    try stage(.whiteout, turn: turn, into: &path)
+    if !has(OVL_XATTR_WHITEOUTS) {
+      try unsafe check(lx_mknodat(AT_FDCWD, path.cString, UInt32(S_IFCHR), 0))
+      return
+    }
+    let fd = try unsafe check(
+      lx_openat(AT_FDCWD, path.cString, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o600))
+    _ = lx_close(Int32(truncatingIfNeeded: fd))
+    try unsafe setLetter(.whiteout, path.cString, UInt8(ascii: "y"))
+    var upper = s.real
+    try upperPath(directory, into: &upper)
+    if unsafe letter(.opaque, upper.cString) == 0 {
+      try unsafe setLetter(.opaque, upper.cString, UInt8(ascii: "x"))
+    }
+  }
+
+  /// Removes what a dead holder of this turn left in the folders. Under the turn only.
+  func sweep(turn: PathHash) { sweep(turnIndex: Registry.turnIndex(turn)) }
+
+  func sweep(turnIndex: Int) {
+    try? withScratch { (s) throws(Errno) in
+      try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
+        try self.sweep(folder, turnIndex, s)
+      }
+    }
+  }
+
+  private func sweep(_ folder: WorkFolder, _ turnIndex: Int, _ s: Scratch) throws(Errno) {
+    var prefix = s.link
+    try prefix.append(hex: UInt64(turnIndex), digits: 3)
+    try prefix.append(dot)
+    var path = s.real
+    try path.append(work)
+    try path.append(folder.name)
+    let length = path.count
+    let fd = try unsafe check(
+      lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+    defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }
+    try DirectoryReader.each(Int32(truncatingIfNeeded: fd), s) { (name, _, _) throws(Errno) in
+      guard name.count > prefix.count, name.prefix(prefix.count).equals(prefix.view) else {
+        return true
+      }
+      path.count = length
+      try path.append(name)
+      try self.removeStaged(path)
+      return true
+    }
+  }
+
+  /// Removes one staged object: a file, a whiteout, or a directory that holds only whiteouts.
+  func removeStaged(_ path: PathBuffer) throws(Errno) {
+    let r = unsafe lx_unlinkat(AT_FDCWD, path.cString, 0)
+    if r != -Int(EISDIR) {
+      if r == -Int(ENOENT) { return }
+      try check(r)
+      return
+    }
+    let removed = unsafe lx_unlinkat(AT_FDCWD, path.cString, AT_REMOVEDIR)
+    if removed != -Int(ENOTEMPTY) {
+      try check(removed)
+      return
+    }
+    try withScratch { (s) throws(Errno) in
+      let fd = try unsafe check(
+        lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0))
+      defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }
+      var child = s.real
+      try DirectoryReader.each(Int32(truncatingIfNeeded: fd), s) { (name, _, _) throws(Errno) in
+        child.count = 0
+        try child.append(name)
+        _ = unsafe lx_unlinkat(Int32(truncatingIfNeeded: fd), child.cString, 0)
+        return true
+      }
+      try unsafe check(lx_unlinkat(AT_FDCWD, path.cString, AT_REMOVEDIR))
+    }
+  }
+}

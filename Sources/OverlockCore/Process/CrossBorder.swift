@@ -1,0 +1,57 @@
+import CLinux
+
+/// Renames and links between an overlay and what is outside of it (or another overlay). On a plain
+/// directory they work inside one file system, so here they do as far as one kernel call can do them;
+/// else EXDEV, for which every program that moves files is prepared.
+enum CrossBorder {
+  static func rename(_ from: Location, _ to: Location, flags: UInt32, _ s: Scratch)
+    throws(Errno) -> Int
+  {
+    guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .crossDevice }
+    guard from.overlay < 0, to.overlay >= 0 else {
+      // Out of an overlay the name may need a whiteout in its place: copy and remove.
+      if from.overlay >= 0, from.lookup.node.kind == .none { throw .noEntry }
+      throw .crossDevice
+    }
+    var st = stat()
+    try unsafe check(
+      lx_fstatat(AT_FDCWD, from.path.terminated, &st, AT_SYMLINK_NOFOLLOW))
+    let overlay = Overlay(index: to.overlay)
+    guard st.type != S_IFDIR, overlay.hasUpper,
+      st.device == overlay.layerDevice(0)
+    else { throw .crossDevice }
+    switch to.lookup.node.kind {
+    case .none: break
+    case .directory: throw .isDirectory
+    default:
+      if flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
+    }
+    if to.trailing { throw .notDirectory }
+    try overlay.receive(to.path.view, from: from.path.terminated)
+    return 0
+  }
+
+  static func link(_ from: Location, _ to: Location, flags: Int32, _ s: Scratch)
+    throws(Errno) -> Int
+  {
+    guard from.overlay < 0, to.overlay >= 0 else { throw .crossDevice }
+    let source = unsafe from.path.terminated
+    _ = try Overlay(index: to.overlay).create(to.path.view) {
+      unsafe lx_linkat(AT_FDCWD, source, AT_FDCWD, $0, flags)
+    }
+    return 0
+  }
+}
+
+extension Overlay {
+  /// Moves a file from outside to a name of the merged tree, replacing what is there.
+  func receive(_ rel: PathView, from: UnsafePointer<CChar>) throws(Errno) {
+    try changing(rel, missing: true) { (c) throws(Errno) in
+      if c.look.node.kind == .directory { throw .isDirectory }
+      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
+      let r = unsafe lx_renameat2(AT_FDCWD, from, AT_FDCWD, c.upper.cString, 0)
+      name.end()
+      try check(r)
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import CLinux
+
+/// What is known of the process's descriptors.
+///
+/// One entry a descriptor, written whole with atomic stores: an entry of zeros means "not known", and
+/// is then made from what the kernel says (`/proc/self/fd`). A directory's path sits in a slot of its
+/// own (small descriptors only), valid for one epoch of its overlay. Async-signal-safe; a vfork child
+/// that writes here writes to its parent's table, which costs the parent a question to the kernel.
+enum DescriptorTable {
+  struct Entry {
+    var word: UInt64
+    var ino: UInt64
+
+    @inline(__always) func has(_ flag: UInt32) -> Bool { word & UInt64(flag) != 0 }
+    @inline(__always) var isKnown: Bool { has(OVL_FD_KNOWN) }
+    @inline(__always) var isOurs: Bool { has(OVL_FD_OURS) }
+    @inline(__always) var isLower: Bool { has(OVL_FD_LOWER) }
+    @inline(__always) var isDirectory: Bool { has(OVL_FD_DIR) }
+    @inline(__always) var overlay: Int { Int(word >> 16 & 0xffff) }
+    @inline(__always) var layer: Int { Int(word >> 32) }
+
+    static var unknown: Entry { Entry(word: 0, ino: 0) }
+    static var plain: Entry { Entry(word: UInt64(OVL_FD_KNOWN), ino: 0) }
+
+    init(word: UInt64, ino: UInt64) {
+      self.word = word
+      self.ino = ino
+    }
+
+    init(overlay: Int, layer: Int, isDirectory: Bool, ino: UInt64) {
+      var flags = UInt64(OVL_FD_KNOWN | OVL_FD_OURS)
+      if isDirectory { flags |= UInt64(OVL_FD_DIR) }
+      if layer > 0 { flags |= UInt64(OVL_FD_LOWER) }
+      word = flags | UInt64(overlay) << 16 | UInt64(layer) << 32
+      self.ino = ino
+    }
+  }
+
+  @inline(__always)
+  static func raw(_ fd: Int32) -> UnsafeMutablePointer<ovl_fd>? {
+    guard fd >= 0, fd < Int32(OVL_TABLE_FDS) else { return nil }
+    guard let table = unsafe ovl_self()!.pointee.table else { return nil }
+    return unsafe table + Int(fd)
+  }
+
+  @inline(__always) static func entry(_ fd: Int32) -> Entry {
+    guard let raw = unsafe raw(fd) else { return .unknown }
+    return unsafe Entry(word: at_load64(&raw.pointee.word), ino: at_relaxed64(&raw.pointee.ino))
+  }
+
+  @inline(__always) static func set(_ fd: Int32, _ entry: Entry) {
+    guard let raw = unsafe raw(fd) else { return }
+    unsafe at_put64(&raw.pointee.ino, entry.ino)
+    unsafe at_store64(&raw.pointee.word, entry.word)
+  }
+
+  /// Forgets a descriptor that is about to go away.
+  @inline(__always) static func forget(_ fd: Int32) {
+    guard let raw = unsafe raw(fd) else { return }
+    if unsafe at_relaxed64(&raw.pointee.word) == 0 { return }
+    unsafe at_store64(&raw.pointee.word, 0)
+    if unsafe at_relaxed64(&raw.pointee.listing) != 0 { Listing.drop(fd) }
+    if fd < Int32(OVL_SLOT_FDS), let slots = unsafe ovl_self()!.pointee.slots {
+      unsafe at_store32(&slots[Int(fd)].length, 0)
+    }
+  }
+
+  /// A copy made by dup and its like.
+  static func copy(from: Int32, to: Int32) {
+    if from == to { return }
+    let entry = entry(from)
+    forget(to)
+    set(to, entry)
+    guard entry.isDirectory, let slots = unsafe ovl_self()!.pointee.slots,
+      from < Int32(OVL_SLOT_FDS), to < Int32(OVL_SLOT_FDS)
+    else { return }
+    unsafe slots[Int(to)] = slots[Int(from)]
+  }
+
+  /// Notes where a directory is. `overlay` -1: outside, `path` absolute.
+  static func setSlot(_ fd: Int32, overlay: Int, epoch: UInt64, layer: Int, _ path: PathView) {
+    guard fd >= 0, fd < Int32(OVL_SLOT_FDS), path.count < Int(OVL_SLOT_PATH),
+      let slots = unsafe ovl_self()!.pointee.slots
+    else { return }
+    let slot = unsafe slots + Int(fd)
+    _ = unsafe at_add32(&slot.pointee.stamp, 1)
+    unsafe slot.pointee.overlay = Int32(overlay)
+    unsafe slot.pointee.epoch = epoch
+    unsafe slot.pointee.layer = UInt32(layer)
+    unsafe copyBytes(ovl_slot_path(slot), path.base, path.count)
+    // Stored plus one: 0 says that there is no path.
+    unsafe at_store32(&slot.pointee.length, UInt32(path.count) + 1)
+    _ = unsafe at_add32(&slot.pointee.stamp, 1)
+  }
+
+  /// Where the directory open at fd is, if that is known and still true. Writes the path.
+  static func slot(_ fd: Int32, into path: inout PathBuffer) throws(Errno) -> (
+    overlay: Int, layer: Int
+  )? {
+    guard fd >= 0, fd < Int32(OVL_SLOT_FDS), let slots = unsafe ovl_self()!.pointee.slots else {
+      return nil
+    }
+    let slot = unsafe slots + Int(fd)
+    let stamp = unsafe at_load32(&slot.pointee.stamp)
+    let length = unsafe at_load32(&slot.pointee.length)
+    guard stamp & 1 == 0, length > 0, length <= UInt32(OVL_SLOT_PATH) else { return nil }
+    let overlay = unsafe Int(slot.pointee.overlay)
+    let layer = unsafe Int(slot.pointee.layer)
+    if overlay >= 0 {
+      guard overlay < Overlay.count else { return nil }
+      guard let registry = Overlay(index: overlay).registry,
+        unsafe registry.positions == slot.pointee.epoch
+      else { return nil }
+    }
+    path.count = 0
+    try unsafe path.append(PathView(ovl_slot_path(slot), Int(length) - 1))
+    at_fence()
+    guard unsafe at_load32(&slot.pointee.stamp) == stamp else { return nil }
+    return (overlay, layer)
+  }
+}

@@ -1,0 +1,281 @@
+import CLinux
+
+/// Where a path leads in the world in which every overlay is mounted at its target.
+struct Location {
+  /// The overlay, or -1: outside all of them, `path` is absolute.
+  var overlay: Int
+  /// Canonical: relative to the target, or absolute.
+  var path: PathBuffer
+  /// In an overlay: what the lookup of `path` found.
+  var lookup: Lookup
+  /// The path ended in a slash (or "/."): the object must be a directory.
+  var trailing = false
+  var last = Last.name
+  /// The way led through an overlay: the caller's own path means something else to the kernel.
+  var touched = false
+
+  /// What the last component was: some calls refuse "." and "..".
+  enum Last { case name, dot, dotDot, root }
+}
+
+/// The walk that the kernel would make: component by component, through symbolic links from outside
+/// into an overlay and back, "..", and /proc's magic links.
+enum Walk {
+  static var linkLimit: Int { 40 }
+
+  /// - Parameters:
+  ///   - follow: also follow a symbolic link in the last component (a trailing slash does so anyway).
+  ///   - wantBelow: as for `Overlay.lookup`.
+  /// - Errors: as path_resolution(7): ENOENT for a missing directory on the way (a missing last
+  ///   component is a result), ENOTDIR, ELOOP, EACCES, ENAMETOOLONG.
+  static func resolve(
+    _ dirfd: Int32, _ text: PathView, follow: Bool, wantBelow: Bool = false, fresh: Bool = false,
+    _ scratch: Scratch
+  ) throws(Errno) -> Location {
+    guard !text.isEmpty else { throw .noEntry }
+    guard text.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
+    var here = scratch.here
+    var overlay = -1
+    var touched = false
+    if text[0] == slash {
+      if let root = rootOverlay { overlay = root }
+    } else {
+      let start =
+        dirfd == AT_FDCWD
+        ? try WorkingDirectory.read(into: &here)
+        : try WorkingDirectory.ofDescriptor(dirfd, into: &here)
+      overlay = start.overlay
+      if overlay < 0, here.count == 1 { here.count = 0 }
+    }
+    touched = overlay >= 0
+    var rest = scratch.rest
+    try rest.append(text)
+    var position = 0
+    var links = 0
+    var last = Location.Last.root
+    var trailing = false
+    var state = WalkState(scratch)
+    while true {
+      while position < rest.count, rest.view[position] == slash {
+        position += 1
+        trailing = true
+      }
+      if position >= rest.count { break }
+      trailing = false
+      var end = position
+      while end < rest.count, rest.view[end] != slash { end += 1 }
+      let name = rest.view.from(position).prefix(end - position)
+      let isLast = onlySlashes(rest.view.from(end))
+      let isFinal = isLast && end == rest.count
+      position = end
+      if name.isDot {
+        last = .dot
+        try state.requireDirectory(overlay, here.view)
+        trailing = true
+        continue
+      }
+      if name.isDotDot {
+        last = .dotDot
+        try state.requireDirectory(overlay, here.view)
+        trailing = true
+        parent(&overlay, &here)
+        continue
+      }
+      last = .name
+      let before = here.count
+      if overlay >= 0 {
+        touched = true
+        try here.appendRelative(name)
+        try state.look(
+          overlay, here.view, wantBelow: wantBelow && isLast, fresh: fresh)
+        let look = state.lookup
+        if look.length < here.count {
+          // The directory that we stand in is gone or never was one.
+          throw look.node.kind == .none ? .noEntry : .notDirectory
+        }
+        switch look.node.kind {
+        case .none:
+          if !isLast { throw .noEntry }
+        case .link:
+          if !isFinal || follow {
+            links += 1
+            if links > linkLimit { throw .loop }
+            let target = try readLink(Overlay(index: overlay), here.view, scratch)
+            if isLast, target.count == 0 { throw .noEntry }
+            here.count = before
+            try replace(&rest, &position, target)
+            if target.view[0] == slash { start(&overlay, &here) }
+          }
+        case .directory, .unknown: break
+        case .file, .special:
+          if !isLast { throw .notDirectory }
+        }
+        continue
+      }
+      // Outside every overlay: the kernel is asked what is a link.
+      try here.append(slash)
+      try here.append(name)
+      if let (inside, rel) = RealPaths.target(of: here.view) {
+        overlay = inside.index
+        touched = true
+        // Only the target itself can be met by one step from outside.
+        here.count = 0
+        _ = rel
+        continue
+      }
+      if isFinal, !follow { continue }
+      var link = scratch.link
+      let n = unsafe lx_readlinkat(
+        AT_FDCWD, here.cString,
+        UnsafeMutableRawPointer(link.base).assumingMemoryBound(to: CChar.self), 4096)
+      guard n > 0 else { continue }
+      link.count = n
+      if here.view.hasPrefix("/proc/") {
+        // A magic link is a door to the object, not a text. Only where the text leads into an
+        // overlay is it ours to walk.
+        guard let inside = magic(here.view, link.view) else { continue }
+        overlay = inside.overlay.index
+        touched = true
+        here.count = 0
+        try here.append(inside.rel)
+        continue
+      }
+      links += 1
+      if links > linkLimit { throw .loop }
+      here.count = before
+      try replace(&rest, &position, link)
+      if link.view[0] == slash { start(&overlay, &here) }
+    }
+    if overlay >= 0 {
+      if state.overlay != overlay || !state.isAt(here.view)
+        || (wantBelow && !state.hadBelow)
+      {
+        try state.look(overlay, here.view, wantBelow: wantBelow, fresh: fresh)
+      }
+      if state.lookup.length < here.count {
+        throw state.lookup.node.kind == .none ? .noEntry : .notDirectory
+      }
+    } else if here.count == 0 {
+      try here.append(slash)
+    }
+    if last == .root, overlay >= 0, !here.view.isEmpty { last = .name }
+    return Location(
+      overlay: overlay, path: here, lookup: state.lookup, trailing: trailing, last: last,
+      touched: touched)
+  }
+
+  /// The overlay whose target is "/", if there is one.
+  private static var rootOverlay: Int? {
+    for i in 0..<Overlay.count where Overlay(index: i).target.count == 0 { return i }
+    return nil
+  }
+
+  private static func start(_ overlay: inout Int, _ here: inout PathBuffer) {
+    overlay = rootOverlay ?? -1
+    here.count = 0
+  }
+
+  private static func onlySlashes(_ text: PathView) -> Bool {
+    for i in 0..<text.count where text[i] != slash { return false }
+    return true
+  }
+
+  private static func replace(
+    _ rest: inout PathBuffer, _ position: inout Int, _ target: PathBuffer
+  ) throws(Errno) {
+    // Drop what is walked, then put the link's text in front.
+    let left = rest.count - position
+    for i in 0..<left { unsafe rest.base[i] = rest.base[i + position] }
+    rest.count = left
+    try rest.prepend(target.view)
+    position = 0
+  }
+
+  private static func parent(_ overlay: inout Int, _ here: inout PathBuffer) {
+    if overlay >= 0, here.view.isEmpty {
+      // Above the target: back outside, or to the overlay around this one.
+      let target = Overlay(index: overlay).target
+      let above = target.parent
+      here.count = 0
+      if target.count == 0 { return }
+      try? here.append(above)
+      overlay = -1
+      if let (outer, rel) = RealPaths.target(of: here.view) {
+        overlay = outer.index
+        let shift = here.count - rel.count
+        for i in 0..<rel.count { unsafe here.base[i] = here.base[i + shift] }
+        here.count = rel.count
+      }
+      return
+    }
+    here.count = here.view.parent.count
+  }
+
+  private static func readLink(_ overlay: Overlay, _ rel: PathView, _ scratch: Scratch)
+    throws(Errno) -> PathBuffer
+  {
+    var link = scratch.link
+    let n = try unsafe check(
+      lx_readlinkat(
+        AT_FDCWD, scratch.real2.unterminated,
+        UnsafeMutableRawPointer(link.base).assumingMemoryBound(to: CChar.self), 4096))
+    link.count = n
+    return link
+  }
+
+  /// `/proc/self/fd/N`, `/proc/self/cwd` and the like of any process, where they show a layer.
+  private static func magic(_ path: PathView, _ text: PathView) -> (
+    overlay: Overlay, rel: PathView, layer: Int
+  )? {
+    if text.isEmpty || text[0] != slash || text.hasSuffix(" (deleted)") { return nil }
+    var lowers = false
+    // /proc/<pid>/fd/<n>: our own table knows whether a lower path is the overlay's.
+    let name = path.name
+    if path.parent.hasSuffix("/fd"), let fd = decimal(name) {
+      lowers = DescriptorTable.entry(Int32(truncatingIfNeeded: fd)).isOurs
+    } else if name.equals("cwd") {
+      lowers = unsafe ovl_self()!.pointee.cwd.overlay >= 0
+        && ovl_self()!.pointee.cwd.known == 1
+    }
+    return RealPaths.merged(text, lowers: lowers)
+  }
+}
+
+/// The last lookup of a walk, kept so that the end of the walk need not repeat it.
+private struct WalkState {
+  let scratch: Scratch
+  var merge: Merge?
+  var overlay = -1
+  var lookup = Lookup(
+    node: Node(.none, layer: -1), length: -1, hash: PathHash(0, 0), directory: PathHash(0, 0),
+    total: 0)
+  var length = -1
+  var hadBelow = false
+
+  init(_ scratch: Scratch) { self.scratch = scratch }
+
+  func isAt(_ path: PathView) -> Bool { length == path.count }
+
+  mutating func look(_ index: Int, _ path: PathView, wantBelow: Bool, fresh: Bool) throws(Errno) {
+    let target = Overlay(index: index)
+    var merge = Merge(target, scratch)
+    lookup = try target.lookup(path, scratch, wantBelow: wantBelow, fresh: fresh, merge: &merge)
+    overlay = index
+    length = path.count
+    hadBelow = wantBelow
+  }
+
+  /// "." and ".." may only be taken from a directory.
+  mutating func requireDirectory(_ overlay: Int, _ path: PathView) throws(Errno) {
+    guard overlay >= 0, !path.isEmpty else { return }
+    if self.overlay != overlay || !isAt(path) {
+      try look(overlay, path, wantBelow: false, fresh: false)
+    }
+    guard lookup.isWhole else { throw .noEntry }
+    switch lookup.node.kind {
+    case .directory: return
+    case .none: throw .noEntry
+    default: throw .notDirectory
+    }
+  }
+}

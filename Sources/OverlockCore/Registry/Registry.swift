@@ -1,0 +1,78 @@
+import CLinux
+
+/// The shared segment of one overlay: an array of words that may be lost, wiped or corrupted at any
+/// moment without harm to a result.
+///
+/// Invariants:
+/// - No lock lives here. Turns are taken through the workdir's lock file (`Turn`).
+/// - Every word vouches for itself: generations carry a check (`generation`), cache entries are
+///   xor-ed with their key (`LookupCache`), the configuration has a checksum.
+/// - The mapping is made once at start and never moved or unmapped; no descriptor of it is kept.
+///
+/// Layout, in bytes (host byte order):
+///
+///         0  layout word, written last when the segment is made
+///         8  key0, key1: random, for every hash of this segment
+///        24  overlay id
+///        32  epoch: a generation word, moved by renames and removals of directories
+///        40  sequence: next unique name in the workdir
+///        56  outside: counts changes of symbolic links and directories outside the overlays
+///        64  positions: counts renames and removals of any directory; a remembered path of a
+///            working directory or descriptor holds for one value of it
+///        48  directory moves: number of lower directories that were ever renamed away
+///      4096  turns: 1024 words, what the holder of a turn is in the middle of
+///     12288  generations: 1024 turns × 64 words
+///    536576  lookup cache: 65536 entries of 32 bytes
+///   2633728  configuration: length, checksum, hash of the options, bytes
+///   2699264  end
+@safe struct Registry {
+  let base: UnsafeMutableRawPointer
+
+  @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
+
+  /// Names this layout: change it whenever an offset or a meaning changes.
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0001 }
+  static var size: Int { 2_699_264 }
+
+  static var turnCount: Int { 1024 }
+  static var generationsPerTurn: Int { 64 }
+  static var cacheEntries: Int { 65536 }
+
+  static var turnsOffset: Int { 4096 }
+  static var generationsOffset: Int { 12288 }
+  static var cacheOffset: Int { 536_576 }
+  static var configurationOffset: Int { 2_633_728 }
+  static var configurationSize: Int { 65536 }
+
+  @inline(__always) func word(_ offset: Int) -> UnsafeMutablePointer<UInt64> {
+    unsafe (base + offset).assumingMemoryBound(to: UInt64.self)
+  }
+
+  @inline(__always) var layout: UInt64 { unsafe at_load64(word(0)) }
+  @inline(__always) var key0: UInt64 { unsafe at_relaxed64(word(8)) }
+  @inline(__always) var key1: UInt64 { unsafe at_relaxed64(word(16)) }
+  @inline(__always) var overlayID: UInt64 { unsafe at_relaxed64(word(24)) }
+
+  /// A name that no workdir entry ever had: never reused, because inotify tells two events of one
+  /// name apart by nothing. Starts at the clock, so that a wiped segment goes on higher.
+  func nextSequence() -> UInt64 {
+    let floor = lx_realtime_ns()
+    let word = unsafe word(40)
+    while true {
+      let now = unsafe at_load64(word)
+      let next = now < floor || now > floor &+ (1 << 60) ? floor : now &+ 1
+      if unsafe at_cas64(word, now, next) != 0 { return next }
+    }
+  }
+
+  var outside: UInt64 { unsafe at_load64(word(56)) }
+  func noteOutsideChange() { _ = unsafe at_add64(word(56), 1) }
+
+  var positions: UInt64 { unsafe at_load64(word(64)) }
+  func notePositionsChange() { _ = unsafe at_add64(word(64), 1) }
+
+  /// Whether a lower directory was ever renamed in this overlay: only then has a descriptor of a
+  /// lower directory to be looked up in the index of moved directories.
+  var directoriesMoved: Bool { unsafe at_load64(word(48)) != 0 }
+  func noteDirectoryMoved() { unsafe at_store64(word(48), 1) }
+}

@@ -1,0 +1,179 @@
+import CLinux
+
+/// A turn at changing things: open file description locks on byte ranges of `workdir/overlock/lock`.
+///
+/// The kernel frees them when the holder dies. While a turn is held every signal is blocked: a
+/// handler that changed the same directory would wait for itself. Turns never nest; what one change
+/// needs is asked for at once, in this order:
+///
+///   1. the identity of an object (copying it up)   range 2³² + hash
+///   2. the epoch (renaming or removing directories) range 2²⁰
+///   3. directories, ascending                       range 0 … 1023
+///
+/// A forked child of another thread inherits the description: release therefore unlocks before it
+/// closes, and the child closes what `inFlight` names (`Turn.dropInherited`).
+struct Turn {
+  private let descriptor: Int32
+  private let slot: Int
+  private let mask: UInt64
+  let overlay: Overlay
+  private var first = -1
+  private var second = -1
+  private var third = -1
+  private var fourth = -1
+  private(set) var holdsEpoch = false
+
+  /// Opens the lock file. Errors: as open(2); EROFS without an upper.
+  init(_ overlay: Overlay, _ scratch: Scratch) throws(Errno) {
+    guard overlay.hasUpper else { throw .readOnly }
+    var path = scratch.staging
+    try path.append(overlay.work)
+    try path.append("/lock")
+    mask = lx_block_signals()
+    let fd = unsafe lx_openat(AT_FDCWD, path.cString, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
+    if fd < 0 {
+      lx_restore_signals(mask)
+      throw Errno(result: fd)
+    }
+    descriptor = Int32(truncatingIfNeeded: fd)
+    self.overlay = overlay
+    slot = Turn.remember(descriptor)
+  }
+
+  /// Gives everything back. Exactly once, on every way out (`defer`).
+  func release() {
+    if holdsEpoch { overlay.registry?.endEpoch() }
+    finish(first)
+    finish(second)
+    finish(third)
+    finish(fourth)
+    _ = lx_ofd_lock(descriptor, F_UNLCK, 0, 0, 0)
+    Turn.forget(slot)
+    _ = lx_close(descriptor)
+    lx_restore_signals(mask)
+  }
+
+  private func finish(_ turn: Int) {
+    if turn >= 0 { overlay.registry?.setUnfinished(turn: turn, false) }
+  }
+
+  private func lock(_ start: Int64) throws(Errno) {
+    while true {
+      let r = lx_ofd_lock(descriptor, F_WRLCK, start, 1, 1)
+      if r == -Int(EINTR) { continue }
+      try check(r)
+      return
+    }
+  }
+
+  /// Step 1 of the order.
+  func takeIdentity(_ ino: UInt64) throws(Errno) {
+    let spread = (ino &* 0x9e37_79b9_7f4a_7c15) >> 33
+    try lock(Int64(1) << 32 + Int64(spread))
+  }
+
+  /// Step 2.
+  mutating func takeEpoch() throws(Errno) {
+    try lock(1 << 20)
+    overlay.registry?.beginEpoch()
+    holdsEpoch = true
+  }
+
+  /// Step 3, one directory. True: a holder died in the middle of something, look after it.
+  mutating func take(_ directory: PathHash) throws(Errno) -> Bool {
+    try takeIndex(Registry.turnIndex(directory))
+  }
+
+  /// Step 3, several directories, in ascending order of their ranges.
+  mutating func take(_ a: PathHash, _ b: PathHash, _ c: PathHash, _ d: PathHash)
+    throws(Errno) -> Bool
+  {
+    var indices: InlineArray<4, Int> = [
+      Registry.turnIndex(a), Registry.turnIndex(b), Registry.turnIndex(c), Registry.turnIndex(d),
+    ]
+    for i in 0..<3 {
+      for j in 0..<(3 - i) where indices[j] > indices[j + 1] {
+        let t = indices[j]
+        indices[j] = indices[j + 1]
+        indices[j + 1] = t
+      }
+    }
+    var unfinished = false
+    var last = -1
+    for i in 0..<4 where indices[i] != last {
+      last = indices[i]
+      if try takeIndex(last) { unfinished = true }
+    }
+    return unfinished
+  }
+
+  /// One directory's turn if nobody holds it.
+  mutating func tryIndex(_ index: Int) -> Bool {
+    guard lx_ofd_lock(descriptor, F_WRLCK, Int64(index), 1, 0) == 0 else { return false }
+    overlay.registry?.repairGenerations(turn: index)
+    return true
+  }
+
+  private mutating func takeIndex(_ index: Int) throws(Errno) -> Bool {
+    if index == first || index == second || index == third || index == fourth { return false }
+    try lock(Int64(index))
+    if first < 0 {
+      first = index
+    } else if second < 0 {
+      second = index
+    } else if third < 0 {
+      third = index
+    } else {
+      fourth = index
+    }
+    guard let registry = overlay.registry else { return false }
+    let unfinished = registry.isUnfinished(turn: index)
+    if unfinished { registry.repairGenerations(turn: index) }
+    registry.setUnfinished(turn: index, true)
+    return unfinished
+  }
+
+  /// Lets go of the descriptors that a fork copied from threads that the child does not have.
+  static func dropInherited() {
+    let words = unsafe ovl_turns()!
+    for i in 0..<Int(OVL_TURNS_IN_FLIGHT) {
+      let word = unsafe words[i]
+      if word != 0 {
+        _ = lx_close(Int32(truncatingIfNeeded: word &- 1))
+        unsafe words[i] = 0
+      }
+    }
+  }
+
+  private static func remember(_ fd: Int32) -> Int {
+    let words = unsafe ovl_turns()!
+    for i in 0..<Int(OVL_TURNS_IN_FLIGHT) {
+      if unsafe at_relaxed64(words + i) == 0,
+        unsafe at_cas64(words + i, 0, UInt64(UInt32(bitPattern: fd)) + 1) != 0
+      {
+        return i
+      }
+    }
+    return -1
+  }
+
+  private static func forget(_ slot: Int) {
+    guard slot >= 0 else { return }
+    unsafe at_store64(ovl_turns() + slot, 0)
+  }
+}
+
+/// A change of one name: its generation is odd from here to `end`.
+struct NameChange {
+  let overlay: Overlay
+  let turn: Int
+  let hash: PathHash
+
+  init(_ overlay: Overlay, directory: PathHash, name: PathHash) {
+    self.overlay = overlay
+    turn = Registry.turnIndex(directory)
+    hash = name
+    overlay.registry?.beginGeneration(turn: turn, name: name)
+  }
+  func end() { overlay.registry?.endGeneration(turn: turn, name: hash) }
+}

@@ -1,0 +1,59 @@
+import CLinux
+
+/// Copying a file's data: reflink where the file system can, then in-kernel copies, then by hand;
+/// holes stay holes.
+enum DataCopy {
+  private static var ficlone: UInt { 0x4004_9409 }
+
+  /// - Parameters:
+  ///   - source: opened read-only without touching its access time where that is allowed.
+  ///   - out: an empty file open for writing.
+  /// - Errors: as open(2), read(2), write(2).
+  static func copy(_ source: UnsafePointer<CChar>, to out: Int32, size: Int, _ s: Scratch)
+    throws(Errno)
+  {
+    let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
+    var opened = unsafe lx_openat(AT_FDCWD, source, flags | O_NOATIME, 0)
+    if opened == -Int(EPERM) { opened = unsafe lx_openat(AT_FDCWD, source, flags, 0) }
+    let from = Int32(truncatingIfNeeded: try check(opened))
+    defer { _ = lx_close(from) }
+    if lx_ioctl(out, ficlone, UInt(UInt32(bitPattern: from))) == 0 { return }
+    var offset = 0
+    while offset < size {
+      let data = lx_lseek(from, offset, SEEK_DATA)
+      if data == -Int(ENXIO) { break }
+      let start = data >= 0 ? data : offset
+      var end = data >= 0 ? lx_lseek(from, start, SEEK_HOLE) : size
+      if end <= start { end = size }
+      try range(from, out, start, end, s)
+      offset = end
+    }
+    try check(lx_ftruncate(out, size))
+  }
+
+  private static func range(_ from: Int32, _ out: Int32, _ start: Int, _ end: Int, _ s: Scratch)
+    throws(Errno)
+  {
+    var input = Int64(start)
+    var output = Int64(start)
+    while input < Int64(end) {
+      let n = unsafe lx_copy_file_range(from, &input, out, &output, Int(Int64(end) - input))
+      if n > 0 { continue }
+      if n == -Int(EINTR) { continue }
+      if n == 0 { return }
+      if n == -Int(EXDEV) || n == -Int(EINVAL) || n == -Int(EOPNOTSUPP) || n == -Int(ENOSYS) {
+        break
+      }
+      throw Errno(result: n)
+    }
+    _ = lx_lseek(out, Int(output), SEEK_SET)
+    while input < Int64(end) {
+      let want = min(Scratch.spareSize, Int(Int64(end) - input))
+      let n = try unsafe check(lx_pread(from, s.spare, want, Int(input)))
+      if n == 0 { return }
+      var done = 0
+      while done < n { done += try unsafe check(lx_write(out, s.spare + done, n - done)) }
+      input += Int64(n)
+    }
+  }
+}

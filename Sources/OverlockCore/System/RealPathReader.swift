@@ -1,0 +1,33 @@
+import CLinux
+
+/// What the kernel says a descriptor's path is.
+enum RealPathReader {
+  /// Reads `/proc/self/fd/N` into the buffer. False: nothing, or no path (a pipe, a socket).
+  static func ofDescriptor(_ fd: Int32, into path: inout PathBuffer) throws(Errno) -> Bool {
+    try ofDescriptor(fd, into: &path, deleted: false)
+  }
+
+  static func ofDescriptor(_ fd: Int32, into path: inout PathBuffer, deleted: Bool)
+    throws(Errno) -> Bool
+  {
+    guard fd >= 0 else { throw .badDescriptor }
+    path.count = 0
+    try path.append("/proc/self/fd/")
+    try path.append(decimal: UInt64(fd))
+    var name: InlineArray<32, UInt8> = InlineArray(repeating: 0)
+    let n = path.count
+    for i in 0..<n { name[i] = path.view[i] }
+    let r = unsafe withUnsafePointer(to: &name) { p in
+      unsafe lx_readlinkat(
+        AT_FDCWD, UnsafeRawPointer(p).assumingMemoryBound(to: CChar.self),
+        UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self),
+        path.capacity - 1)
+    }
+    if r == -Int(ENOENT) { throw .badDescriptor }
+    try check(r)
+    path.count = r
+    guard r > 0, path.view[0] == slash else { return false }
+    if path.view.hasSuffix(" (deleted)") { return deleted }
+    return true
+  }
+}

@@ -1,0 +1,1 @@
+#define VERSION "not built yet"

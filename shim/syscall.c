@@ -1,0 +1,259 @@
+/* libc's syscall(): every call that a hook covers is routed to that hook, which has the same results
+ * and errno. Programs come this way for what their libc lacked (libuv's statx, coreutils' renameat2).
+ *
+ * syscall is variadic in C, but its arguments sit where those of a function of seven longs sit, on
+ * x86_64 and aarch64 alike; declared so, an unknown call is passed on by a jump, with registers and
+ * stack as they were. That is what clone and vfork need, whose child returns from the same call on
+ * another stack.
+ *
+ * Left out on purpose: memory-sharing clone, vfork (the child borrows our tables: it may exec and
+ * exit, which harms nothing), io_uring, and calls that only take descriptors as they are. */
+
+#include "hook.h"
+
+#include <linux/openat2.h>
+#include <sched.h>
+#include <sys/inotify.h>
+
+/* What the hooks do not have as one function. */
+
+static long open_how(int dirfd, const char *path, const struct open_how *how, size_t size) {
+  /* A longer struct may ask for what is not known here; the kernel judges the malformed. */
+  const int known = how != NULL && size == sizeof *how;
+  const long r =
+      known ? ovl_open(dirfd, path, (int)how->flags, (mode_t)how->mode, how->resolve) : OVL_PASS;
+  if (r != OVL_PASS) return ovl_result(r);
+  return NEXT(syscall)(SYS_openat2, dirfd, (long)path, (long)how, (long)size, 0, 0);
+}
+
+/* The system call gives the length, not the buffer. */
+static long current_directory(char *buffer, size_t size) {
+  const long r = ovl_getcwd(buffer, size);
+  return r == OVL_PASS ? NEXT(syscall)(SYS_getcwd, (long)buffer, (long)size, 0, 0, 0, 0)
+                       : ovl_result(r);
+}
+
+/* A NULL path is the kernel's futimens. */
+static long set_times(int dirfd, const char *path, const struct timespec *times, int flags) {
+  if (path == NULL) return ovl_hook_futimens(dirfd, times);
+  return ovl_hook_utimensat(dirfd, path, times, flags);
+}
+
+/* A clone that copies the memory, on the same stack, is a fork. */
+static long fork_by_call(long number, long a, long b, long c, long d, long e, long f) {
+  const long pid = NEXT(syscall)(number, a, b, c, d, e, f);
+  if (pid == 0) ovl_after_fork_child();
+  return pid;
+}
+
+static int is_fork(long number, long flags) {
+#ifdef SYS_fork
+  if (number == SYS_fork) return 1;
+#endif
+  return number == SYS_clone && (flags & (CLONE_VM | CLONE_VFORK)) == 0;
+}
+
+/* Calls that exist on old architectures only: the forms without a directory descriptor. */
+#ifdef SYS_open
+static long legacy(long n, long a, long b, long c, long d, long *result) {
+  switch (n) {
+  case SYS_open: *result = ovl_hook_open((char *)a, (int)b, (mode_t)c); return 1;
+  case SYS_creat: *result = ovl_hook_creat((char *)a, (mode_t)b); return 1;
+  case SYS_stat: *result = ovl_hook_stat((char *)a, (struct stat *)b); return 1;
+  case SYS_lstat: *result = ovl_hook_lstat((char *)a, (struct stat *)b); return 1;
+  case SYS_access: *result = ovl_hook_access((char *)a, (int)b); return 1;
+  case SYS_readlink: *result = ovl_hook_readlink((char *)a, (char *)b, (size_t)c); return 1;
+  case SYS_mkdir: *result = ovl_hook_mkdir((char *)a, (mode_t)b); return 1;
+  case SYS_mknod: *result = ovl_hook_mknod((char *)a, (mode_t)b, (dev_t)c); return 1;
+  case SYS_symlink: *result = ovl_hook_symlink((char *)a, (char *)b); return 1;
+  case SYS_link: *result = ovl_hook_link((char *)a, (char *)b); return 1;
+  case SYS_unlink: *result = ovl_hook_unlink((char *)a); return 1;
+  case SYS_rmdir: *result = ovl_hook_rmdir((char *)a); return 1;
+  case SYS_rename: *result = ovl_hook_rename((char *)a, (char *)b); return 1;
+  case SYS_chmod: *result = ovl_hook_chmod((char *)a, (mode_t)b); return 1;
+  case SYS_chown: *result = ovl_hook_chown((char *)a, (uid_t)b, (gid_t)c); return 1;
+  case SYS_lchown: *result = ovl_hook_lchown((char *)a, (uid_t)b, (gid_t)c); return 1;
+  case SYS_utime: *result = ovl_hook_utime((char *)a, (struct utimbuf *)b); return 1;
+  case SYS_utimes: *result = ovl_hook_utimes((char *)a, (struct timeval *)b); return 1;
+  case SYS_futimesat:
+    *result = ovl_hook_futimesat((int)a, (char *)b, (struct timeval *)c);
+    return 1;
+  case SYS_dup2: *result = ovl_hook_dup2((int)a, (int)b); return 1;
+  default: (void)d; return 0;
+  }
+}
+#else
+static long legacy(long n, long a, long b, long c, long d, long *result) {
+  (void)n, (void)a, (void)b, (void)c, (void)d, (void)result;
+  return 0;
+}
+#endif
+
+/* The calls that work on paths. 1: *result is what syscall returns. */
+static long by_path(long n, long a, long b, long c, long d, long e, long *result) {
+  switch (n) {
+  case SYS_openat: *result = ovl_hook_openat((int)a, (char *)b, (int)c, (mode_t)d); break;
+  case SYS_openat2: *result = open_how((int)a, (char *)b, (struct open_how *)c, (size_t)d); break;
+  case SYS_newfstatat:
+    *result = ovl_hook_fstatat((int)a, (char *)b, (struct stat *)c, (int)d);
+    break;
+  case SYS_statx:
+    *result = ovl_hook_statx((int)a, (char *)b, (int)c, (unsigned)d, (struct statx *)e);
+    break;
+  case SYS_faccessat: *result = ovl_hook_faccessat((int)a, (char *)b, (int)c, 0); break;
+  case SYS_faccessat2: *result = ovl_hook_faccessat((int)a, (char *)b, (int)c, (int)d); break;
+  case SYS_readlinkat:
+    *result = ovl_hook_readlinkat((int)a, (char *)b, (char *)c, (size_t)d);
+    break;
+  case SYS_mkdirat: *result = ovl_hook_mkdirat((int)a, (char *)b, (mode_t)c); break;
+  case SYS_mknodat: *result = ovl_hook_mknodat((int)a, (char *)b, (mode_t)c, (dev_t)d); break;
+  case SYS_symlinkat: *result = ovl_hook_symlinkat((char *)a, (int)b, (char *)c); break;
+  case SYS_linkat:
+    *result = ovl_hook_linkat((int)a, (char *)b, (int)c, (char *)d, (int)e);
+    break;
+  case SYS_unlinkat: *result = ovl_hook_unlinkat((int)a, (char *)b, (int)c); break;
+#ifdef SYS_renameat
+  case SYS_renameat: *result = ovl_hook_renameat((int)a, (char *)b, (int)c, (char *)d); break;
+#endif
+  case SYS_renameat2:
+    *result = ovl_hook_renameat2((int)a, (char *)b, (int)c, (char *)d, (unsigned)e);
+    break;
+  case SYS_fchmodat: *result = ovl_hook_fchmodat((int)a, (char *)b, (mode_t)c, 0); break;
+#ifdef SYS_fchmodat2
+  case SYS_fchmodat2: *result = ovl_hook_fchmodat((int)a, (char *)b, (mode_t)c, (int)d); break;
+#endif
+  case SYS_fchownat:
+    *result = ovl_hook_fchownat((int)a, (char *)b, (uid_t)c, (gid_t)d, (int)e);
+    break;
+  case SYS_utimensat:
+    *result = set_times((int)a, (char *)b, (struct timespec *)c, (int)d);
+    break;
+  case SYS_truncate: *result = ovl_hook_truncate((char *)a, b); break;
+  case SYS_chdir: *result = ovl_hook_chdir((char *)a); break;
+  case SYS_chroot: *result = ovl_hook_chroot((char *)a); break;
+  case SYS_getcwd: *result = current_directory((char *)a, (size_t)b); break;
+  case SYS_statfs: *result = ovl_hook_statfs((char *)a, (struct statfs *)b); break;
+  case SYS_execve: *result = ovl_hook_execve((char *)a, (char **)b, (char **)c); break;
+  case SYS_execveat:
+    *result = ovl_hook_execveat((int)a, (char *)b, (char **)c, (char **)d, (int)e);
+    break;
+  case SYS_inotify_add_watch:
+    *result = ovl_hook_inotify_add_watch((int)a, (char *)b, (uint32_t)c);
+    break;
+  case SYS_fanotify_mark:
+    *result = ovl_hook_fanotify_mark((int)a, (unsigned)b, (uint64_t)c, (int)d, (char *)e);
+    break;
+  case SYS_name_to_handle_at:
+    *result = ovl_hook_name_to_handle_at((int)a, (char *)b, (void *)c, (int *)d, (int)e);
+    break;
+  default: return 0;
+  }
+  return 1;
+}
+
+static long by_xattr(long n, long a, long b, long c, long d, long e, long *result) {
+  const char *path = (const char *)a, *name = (const char *)b;
+  void *value = (void *)c;
+  const size_t size = (size_t)d;
+  switch (n) {
+  case SYS_getxattr: *result = ovl_hook_getxattr(path, name, value, size); break;
+  case SYS_lgetxattr: *result = ovl_hook_lgetxattr(path, name, value, size); break;
+  case SYS_fgetxattr: *result = ovl_hook_fgetxattr((int)a, name, value, size); break;
+  case SYS_listxattr: *result = ovl_hook_listxattr(path, (char *)b, (size_t)c); break;
+  case SYS_llistxattr: *result = ovl_hook_llistxattr(path, (char *)b, (size_t)c); break;
+  case SYS_flistxattr: *result = ovl_hook_flistxattr((int)a, (char *)b, (size_t)c); break;
+  case SYS_setxattr: *result = ovl_hook_setxattr(path, name, value, size, (int)e); break;
+  case SYS_lsetxattr: *result = ovl_hook_lsetxattr(path, name, value, size, (int)e); break;
+  case SYS_fsetxattr: *result = ovl_hook_fsetxattr((int)a, name, value, size, (int)e); break;
+  case SYS_removexattr: *result = ovl_hook_removexattr(path, name); break;
+  case SYS_lremovexattr: *result = ovl_hook_lremovexattr(path, name); break;
+  case SYS_fremovexattr: *result = ovl_hook_fremovexattr((int)a, name); break;
+  default: return 0;
+  }
+  return 1;
+}
+
+/* The 32-bit getdents record has no type and another layout: only the merged one is refused. */
+static long old_getdents(int fd, long a, long b, long c) {
+  long error = 0;
+  if (ovl_listing_of(fd, &error) != NULL) return ovl_result(-ENOSYS);
+  return error != 0 ? ovl_result(error) : NEXT(syscall)(a, fd, b, c, 0, 0, 0);
+}
+
+static long by_descriptor(long n, long a, long b, long c, long *result) {
+  const int fd = (int)a;
+  switch (n) {
+  case SYS_fstat: *result = ovl_hook_fstat(fd, (struct stat *)b); break;
+  case SYS_close: *result = ovl_hook_close(fd); break;
+  case SYS_close_range: *result = ovl_hook_close_range((unsigned)a, (unsigned)b, (int)c); break;
+  case SYS_dup: *result = ovl_hook_dup(fd); break;
+  case SYS_dup3: *result = ovl_hook_dup3(fd, (int)b, (int)c); break;
+  case SYS_fcntl: *result = ovl_hook_fcntl(fd, (int)b, (void *)c); break;
+  case SYS_ioctl: *result = ovl_hook_ioctl(fd, (unsigned long)b, (void *)c); break;
+  case SYS_lseek: *result = ovl_hook_lseek(fd, b, (int)c); break;
+  case SYS_getdents64: *result = ovl_hook_getdents64(fd, (void *)b, (size_t)c); break;
+#ifdef SYS_getdents
+  case SYS_getdents: *result = old_getdents(fd, SYS_getdents, b, c); break;
+#endif
+  case SYS_fchdir: *result = ovl_hook_fchdir(fd); break;
+  case SYS_fchmod: *result = ovl_hook_fchmod(fd, (mode_t)b); break;
+  case SYS_fchown: *result = ovl_hook_fchown(fd, (uid_t)b, (gid_t)c); break;
+  default: return 0;
+  }
+  return 1;
+}
+
+static long by_socket(long n, long a, long b, long c, long d, long e, long f, long *result) {
+  const int fd = (int)a;
+  struct sockaddr *address = (struct sockaddr *)b;
+  switch (n) {
+  case SYS_bind: *result = ovl_hook_bind(fd, address, (socklen_t)c); break;
+  case SYS_connect: *result = ovl_hook_connect(fd, address, (socklen_t)c); break;
+  case SYS_getsockname: *result = ovl_hook_getsockname(fd, address, (socklen_t *)c); break;
+  case SYS_getpeername: *result = ovl_hook_getpeername(fd, address, (socklen_t *)c); break;
+  case SYS_accept: *result = ovl_hook_accept(fd, address, (socklen_t *)c); break;
+  case SYS_accept4: *result = ovl_hook_accept4(fd, address, (socklen_t *)c, (int)d); break;
+  case SYS_sendto:
+    *result = ovl_hook_sendto(fd, (void *)b, (size_t)c, (int)d, (struct sockaddr *)e, (socklen_t)f);
+    break;
+  case SYS_recvfrom:
+    *result =
+        ovl_hook_recvfrom(fd, (void *)b, (size_t)c, (int)d, (struct sockaddr *)e, (socklen_t *)f);
+    break;
+  case SYS_sendmsg: *result = ovl_hook_sendmsg(fd, (struct msghdr *)b, (int)c); break;
+  case SYS_recvmsg: *result = ovl_hook_recvmsg(fd, (struct msghdr *)b, (int)c); break;
+  default: return 0;
+  }
+  return 1;
+}
+
+/* 1: the call was one of ours. Kept out of the hook, whose own frame must be a plain jump's. */
+__attribute__((noinline)) static long route(long n, long a, long b, long c, long d, long e, long f,
+                                            long *result) {
+  if (is_fork(n, a)) {
+    *result = fork_by_call(n, a, b, c, d, e, f);
+    return 1;
+  }
+  return by_path(n, a, b, c, d, e, result) || by_descriptor(n, a, b, c, result) ||
+         legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
+         by_socket(n, a, b, c, d, e, f, result);
+}
+
+struct answer {
+  long ours, result;
+};
+
+__attribute__((noinline)) static struct answer ask(long n, long a, long b, long c, long d, long e,
+                                                   long f) {
+  struct answer answer = {0, 0};
+  answer.ours = route(n, a, b, c, d, e, f, &answer.result);
+  return answer;
+}
+
+HOOKED(long, syscall, long number, long a, long b, long c, long d, long e, long f) {
+  if (OVL_ON()) {
+    const struct answer answer = ask(number, a, b, c, d, e, f);
+    if (answer.ours) return answer.result;
+  }
+  TAIL_CALL NEXT(syscall)(number, a, b, c, d, e, f);
+}
