@@ -6,7 +6,9 @@ import PackageDescription
 let embedded: [SwiftSetting] = [
   .enableExperimentalFeature("Embedded"),
   .strictMemorySafety(),
-  .unsafeFlags(["-wmo", "-O", "-Xfrontend", "-disable-stack-protector"]),
+  .unsafeFlags(["-wmo", "-O"]),
+  // Numbered steps at which a test can kill the process.
+  .define("OVERLOCK_STEPS", .when(configuration: .debug)),
 ]
 
 let package = Package(
@@ -38,7 +40,9 @@ let package = Package(
           "-Xlinker", "--version-script=\(Context.packageDirectory)/shim/exports.map",
           "-Xlinker", "-z", "-Xlinker", "initfirst",
           "-Xlinker", "--hash-style=gnu",
-        ])
+        ]),
+        // Symbols of the core help a debugger, not a stranger's process.
+        .unsafeFlags(["-Xlinker", "-s"], .when(configuration: .release)),
       ]
     ),
     .executableTarget(

@@ -58,6 +58,13 @@ HOOKED(int, fchown, int fd, uid_t uid, gid_t gid) {
 
 HOOKED(int, fchownat, int dirfd, const char *path, uid_t uid, gid_t gid, int flags) {
   if (OVL_OFF()) return NEXT(fchownat)(dirfd, path, uid, gid, flags);
+  if ((flags & AT_EMPTY_PATH) != 0 && dirfd >= 0 && (path == NULL || *path == '\0')) {
+    OVL_PATH(p);
+    const long located = ovl_locate_fd(&p, dirfd, OVL_COPYUP);
+    if (located == 0) return NEXT(lchown)(p.real, uid, gid);
+    return located == OVL_PASS ? NEXT(fchownat)(dirfd, path, uid, gid, flags)
+                               : (int)ovl_result(located);
+  }
   const long r = ovl_chown(dirfd, path, uid, gid, flags);
   return r == OVL_PASS ? NEXT(fchownat)(dirfd, path, uid, gid, flags) : (int)ovl_result(r);
 }

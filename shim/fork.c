@@ -1,7 +1,8 @@
 /* New processes that are copies of this one.
  *
- * fork, daemon and forkpty run atfork handlers, and the one registered at start tells the core.
- * _Fork and clone run none and are hooked here.
+ * fork runs atfork handlers, and the one registered at start tells the core. _Fork and clone run none
+ * and are hooked here. daemon, forkpty and login_tty fork through libc's fork, but change directory
+ * and replace descriptors behind our back.
  *
  * vfork: its child shares our memory, and with it the core's tables of descriptors and working
  * directory. The child closes, dups and changes directory before it execs, and its exec must carry
@@ -132,3 +133,34 @@ HOOKED(int, clone, ovl_clone_body *body, void *stack, int flags, void *argument,
   return NEXT(clone)(begin_child, stack, flags, &start, parent, tls, child);
 }
 HOOK_ALIAS(__clone, clone);
+
+HOOKED(int, daemon, int keep_directory, int keep_descriptors) {
+  if (OVL_OFF()) return NEXT(daemon)(keep_directory, keep_descriptors);
+  const pid_t pid = fork();
+  if (pid < 0) return -1;
+  if (pid > 0) (void)lx_call6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+  if (setsid() < 0) return -1;
+  if (!keep_directory) (void)ovl_hook_chdir("/");
+  if (keep_descriptors) return 0;
+  const int fd = ovl_open_any(AT_FDCWD, "/dev/null", O_RDWR, 0);
+  if (fd < 0) return -1;
+  for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+    if (ovl_hook_dup2(fd, i) < 0) return -1;
+  if (fd > STDERR_FILENO) ovl_fd_close(fd);
+  return 0;
+}
+
+HOOKED(int, login_tty, int fd) {
+  if (OVL_ON()) {
+    ovl_fd_closing_range(STDIN_FILENO, STDERR_FILENO);
+    ovl_fd_closing(fd);
+  }
+  return NEXT(login_tty)(fd);
+}
+
+HOOKED(int, forkpty, int *fd, char *name, const struct termios *settings,
+       const struct winsize *size) {
+  const int pid = NEXT(forkpty)(fd, name, settings, size);
+  if (OVL_ON() && pid == 0) ovl_fd_closing_range(STDIN_FILENO, STDERR_FILENO);
+  return pid;
+}

@@ -102,7 +102,7 @@ static void start(char **environment) {
   }
   if (ovl_overlays == 0) return;
   /* Registered first, so it runs before the child handlers of the program, which may call hooks.
-   * Serves fork, daemon and forkpty; _Fork, vfork and clone run no handlers and are hooked. */
+   * _Fork, vfork and clone run no handlers and are hooked. */
   (void)__register_atfork(NULL, NULL, ovl_after_fork_child, __dso_handle);
   ovl_active = ovl_overlays;
 }

@@ -119,3 +119,11 @@ HOOKED(FILE *, setmntent, const char *path, const char *mode) {
   return stream;
 }
 HOOK_ALIAS(__setmntent, setmntent);
+
+/* libc's would close the descriptor without a word to the core. */
+HOOKED(int, endmntent, FILE *stream) {
+  if (OVL_OFF()) return NEXT(endmntent)(stream);
+  if (stream != NULL) KEEPING_ERRNO((void)ovl_hook_fclose(stream));
+  return 1;
+}
+HOOK_ALIAS(__endmntent, endmntent);

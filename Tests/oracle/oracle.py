@@ -19,6 +19,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shlex
 import sys
 import tempfile
 from collections import Counter
@@ -62,6 +63,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scratch", default="", metavar="DIR", help="where the trees are made")
     parser.add_argument("--unprivileged", action="store_true", help="workers run as uid 65534")
     parser.add_argument("--without", default="", help="operations to leave out, comma-separated")
+    parser.add_argument("--ignore", default="", metavar="TEXTS",
+                        help="known faults: parts of 'operation field expected actual'")
     parser.add_argument("--dir-nlink", action="store_true", help="compare directories' link counts")
     parser.add_argument("--shrink", type=float, default=0, metavar="SECONDS",
                         help="then leave out what a failure does not need, for so long")
@@ -83,7 +86,7 @@ def make_plan(options: argparse.Namespace, no_kernel: str) -> Plan:
         print(f"kernel world skipped: {no_kernel}")
         worlds = tuple(name for name in worlds if name != "kernel")
     return Plan(worlds, tuple(options.check.split(",")), not no_kernel, options.dir_nlink,
-                bool(options.keep))
+                bool(options.keep), ignore=tuple(options.ignore.split(",")) if options.ignore else ())
 
 
 def make_case(seed: int | Case, options: argparse.Namespace, settings: Settings) -> Case:
@@ -139,10 +142,10 @@ def _reduce(case: Case, first: Difference, options: argparse.Namespace, plan: Pl
 
     case = shortest_prefix(case, first, fails)
     again = f"python3 {sys.argv[0]}" + (f" --library {options.library}" if options.library else "")
-    for name in ("check", "options", "without", "kernel_options"):
+    for name in ("check", "options", "without", "ignore", "kernel_options"):
         value = getattr(options, name)
         if value not in ("", "overlock", Settings.kernel_options):
-            again += f" --{name.replace('_', '-')} {value}"
+            again += f" --{name.replace('_', '-')} {shlex.quote(value)}"
     prefix = f"{again} --seed {case.seed} --operations {len(case.operations)}"
     lines = [f"  shortest failing prefix: {len(case.operations)} operations",
              f"  replay: {prefix}{' --unprivileged' if options.unprivileged else ''}"]

@@ -32,13 +32,13 @@ enum Segment {
         return .attached(try map(Int32(truncatingIfNeeded: fd), uid))
       }
       guard fd == -Int(ENOENT) else { return .unavailable }
-      let length = path.count
       path.count = folder
       let made = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)
       guard made == 0 || made == -Int(EEXIST), unsafe isPrivate(path.cString, uid) else {
         return .unavailable
       }
-      path.count = length
+      try path.append(slash)
+      try path.append(hex: id)
       guard try create(path, id: id, s) else { return .unavailable }
     }
     return .unavailable
