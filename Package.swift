@@ -30,7 +30,7 @@ let package = Package(
       name: "OverlockShim",
       dependencies: ["CLinux", "OverlockCoreEmbedded"],
       path: "shim",
-      exclude: ["exports.map"],
+      exclude: ["exports.map", "hooks.def", "make-exports.sh"],
       publicHeadersPath: "include",
       cSettings: [
         .unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-ftls-model=initial-exec"])

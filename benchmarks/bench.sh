@@ -74,6 +74,8 @@ else
   echo "no Overlock is measured: $library is missing"
 fi
 configuration="lowerdir=$SCRATCH/overlock,upperdir=$SCRATCH/overlock-upper,workdir=$SCRATCH/overlock-work,target=$SCRATCH/overlock,registry=$registry"
+# callgrind is a static program that runs the one to be counted: it has to be let through.
+[[ ! $syscalls ]] || configuration+=,unreached=allow
 for name in kernel fuse; do
   options="lowerdir=$SCRATCH/$name-lower,upperdir=$SCRATCH/$name-upper,workdir=$SCRATCH/$name-work"
   case $name in
@@ -88,14 +90,15 @@ for name in kernel fuse; do
   fi
 done
 
-# Runs a command in a contender's tree. `instead` may hold a program that runs it (strace, valgrind).
+# Runs a command in a contender's tree. `instead` may hold a program that runs it (strace,
+# valgrind), which itself stays outside the overlay.
 instead=()
 within() { # CONTENDER COMMAND…
   local name=$1
   shift
   cd "$SCRATCH/$name"
   if [[ $name == overlock ]]; then
-    env "OVERLOCK=$configuration" "LD_PRELOAD=$library" "${instead[@]}" "$@"
+    "${instead[@]}" env "OVERLOCK=$configuration" "LD_PRELOAD=$library" "$@"
   else
     "${instead[@]}" "$@"
   fi
@@ -141,15 +144,13 @@ if [[ $syscalls ]]; then
   tool() { command -v "$1" >/dev/null; }
   trace() { # CONTENDER OPERATION COUNT → lines "NAME TIMES"
     instead=(strace -f -qq -s 0 -o "$SCRATCH/trace")
-    # strace itself must not be preloaded: only what it traces.
-    [[ $1 == overlock ]] && instead=(env -u LD_PRELOAD -u OVERLOCK "${instead[@]}" -E "OVERLOCK=$configuration" -E "LD_PRELOAD=$library")
     within "$1" "$SCRATCH/bench" "$2" "$3" >/dev/null
     instead=()
     awk '!/resumed>|^[0-9]+ +(---|\+\+\+)/ { sub(/\(.*/, "", $2); times[$2]++ } END { for (name in times) print name, times[name] }' "$SCRATCH/trace" | sort
   }
   instructions() { # CONTENDER OPERATION COUNT
-    instead=(valgrind --tool=callgrind "--callgrind-out-file=/dev/null" --trace-children=no)
-    within "$1" "$SCRATCH/bench" "$2" "$3" 2>&1 >/dev/null | sed -n 's/.*Collected *: *//p'
+    instead=(valgrind --tool=callgrind --callgrind-out-file=/dev/null --trace-children=yes)
+    within "$1" "$SCRATCH/bench" "$2" "$3" 2>&1 >/dev/null | sed -n 's/.*Collected *: *//p' | tail -n 1
     instead=()
   }
   printf '%-16s' operation

@@ -1,9 +1,9 @@
 /* Mode, owner, length and inode flags. The times are in times.c, extended attributes in xattrs.c.
  *
  * The descriptor forms matter: fchmod through a read-only descriptor of a lower file is allowed by
- * the kernel and would change the lower. ovl_locate_fd with OVL_COPYUP brings the object up and names
- * it; then the call goes there by path. Left out on purpose: ftruncate and fallocate, which refuse a
- * read-only descriptor by themselves. */
+ * the kernel and would change the lower. ovl_locate_fd with OVL_COPYUP brings the object up and
+ * names it; then the call goes there by path. Left out on purpose: ftruncate and fallocate, which
+ * refuse a read-only descriptor by themselves. */
 
 #include "hook.h"
 

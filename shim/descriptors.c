@@ -1,9 +1,10 @@
 /* Calls that make, copy, replace or end descriptors.
  *
  * The core keeps a table of what it knows of each descriptor (its place in an overlay, a merged
- * listing). Order: forget before the kernel closes, since another thread may be given the number the
- * moment it is free; learn after the kernel copied. Left out on purpose: descriptors that appear by
- * SCM_RIGHTS, pidfd_getfd or exec: the core recognises what it does not know by its inode. */
+ * listing). Order: forget before the kernel closes, since another thread may be given the number
+ * the moment it is free; learn after the kernel copied. Left out on purpose: descriptors that
+ * appear by SCM_RIGHTS, pidfd_getfd or exec: the core recognises what it does not know by its
+ * inode. */
 
 #include "hook.h"
 

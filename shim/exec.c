@@ -1,14 +1,10 @@
-/* The exec family. All forms end in ovl_execve, which asks the core what the path stands for, builds
- * the arguments of an interpreted script, and gives the new image what it must inherit:
- * - LD_PRELOAD with this library in it: an environment made by the caller keeps its own entries and
- *   their order, ours is appended if absent.
- * - OVERLOCK as this process got it. A value that contains ours line by line stays: that is a nested
- *   run that adds overlays.
- * - OVERLOCK_STATE: what the core says now; a stale one is dropped.
+/* The exec family. All forms end in ovl_execve, which asks the core what the path stands for,
+ * builds the arguments of an interpreted script, and gives the new image what it must inherit
+ * (inherit.c).
  *
- * Async-signal-safe, for the child of a threaded program: no malloc, no lock. The arrays live in one
- * anonymous mapping, so no environment is too large for a small stack; a successful exec takes the
- * mapping along with the rest of the memory. */
+ * Async-signal-safe, for the child of a threaded program: no malloc, no lock. The arrays live in
+ * one anonymous mapping, so no environment is too large for a small stack; a successful exec takes
+ * the mapping along with the rest of the memory. */
 
 #include "exec.h"
 
@@ -20,76 +16,22 @@
 
 extern char **environ;
 
-static const char preload[] = "LD_PRELOAD=";
-static const char options[] = "OVERLOCK=";
-static const char state[] = "OVERLOCK_STATE=";
-
-#define STARTS_WITH(string, prefix) (strncmp(string, prefix, sizeof prefix - 1) == 0)
-
 static size_t count(char *const list[]) {
   size_t n = 0;
   while (list != NULL && list[n] != NULL) n++;
   return n;
 }
 
-/* An element of LD_PRELOAD. */
-struct token {
-  const char *text;
-  size_t length;
-};
-
-/* The next element from *at on, which moves behind it; length 0 at the end. */
-static struct token next_token(const char **at) {
-  *at += strspn(*at, ": ");
-  const struct token t = {*at, strcspn(*at, ": ")};
-  *at += t.length;
-  return t;
-}
-
-/* 1: the element names a file of this library's name. */
-static int has_our_name(struct token t) {
-  const char *name = strrchr(ovl_inherited.library, '/') + 1;
-  const size_t length = strlen(name);
-  return t.length >= length && memcmp(t.text + t.length - length, name, length) == 0 &&
-         (t.length == length || t.text[t.length - length - 1] == '/');
-}
-
-/* 1: wherever the program then is, the element still means what it says. */
-static int is_anchored(struct token t) { return t.text[0] == '/' || t.text[0] == '$'; }
-
-/* Whether an LD_PRELOAD value will load this library. */
-static int loads_ours(const char *value) {
-  for (struct token t; (t = next_token(&value)).length > 0;)
-    if (is_anchored(t) && has_our_name(t)) return 1;
-  return 0;
-}
-
-/* Whether an OVERLOCK entry holds all of ours as whole lines. */
-static int keeps_options(const char *entry) {
-  const char *ours = ovl_inherited.options + sizeof options - 1;
-  const size_t length = ovl_inherited.options_length - (sizeof options - 1);
-  for (const char *at = entry + sizeof options - 1; at != NULL;) {
-    if (strncmp(at, ours, length) == 0 && (at[length] == '\0' || at[length] == '\n')) return 1;
-    at = strchr(at, '\n');
-    if (at != NULL) at++;
-  }
-  return 0;
-}
-
 static struct ovl_plan *make_plan(char *const argv[], char *const envp[]) {
-  size_t pointers = count(argv) + 4 + 4, text = 0;
-  for (size_t i = 0; envp != NULL && envp[i] != NULL; i++) {
-    pointers++;
-    if (STARTS_WITH(envp[i], preload))
-      text += strlen(envp[i]) + ovl_inherited.library_length + 2;
-  }
-  text += sizeof preload + ovl_inherited.library_length;
-  const size_t size = sizeof(struct ovl_plan) + pointers * sizeof(char *) + text;
+  const size_t entries = count(envp) + OVL_INHERITED_ENTRIES + 1;
+  const size_t pointers = entries + count(argv) + 4; /* interpreter, its argument, path, NULL */
+  const size_t size =
+      sizeof(struct ovl_plan) + pointers * sizeof(char *) + ovl_inherited_text(envp);
   struct ovl_plan *p = lx_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   if (p == NULL) return NULL;
   p->size = size;
   p->environment = (char **)(p + 1);
-  p->arguments = p->environment + count(envp) + 4;
+  p->arguments = p->environment + entries;
   p->text = (char *)(p->environment + pointers);
   return p;
 }
@@ -98,43 +40,6 @@ void ovl_plan_drop(struct ovl_plan *p) {
   if (p == NULL) return;
   ovl_path_release(&p->exec.file);
   (void)lx_munmap(p, p->size);
-}
-
-/* An LD_PRELOAD entry with the elements of `entry` (NULL: none) and our library, in the plan's text.
- * The relative path that we may once have been given is replaced: it may lead nowhere now. */
-static char *with_library(struct ovl_plan *p, const char *entry) {
-  char *made = p->text;
-  char *at = stpcpy(made, preload);
-  const char *value = entry != NULL ? entry + sizeof preload - 1 : "";
-  for (struct token t; (t = next_token(&value)).length > 0;) {
-    if (has_our_name(t)) continue;
-    at = mempcpy(at, t.text, t.length);
-    *at++ = ':';
-  }
-  p->text = stpcpy(at, ovl_inherited.library) + 1;
-  return made;
-}
-
-static void fill_environment(struct ovl_plan *p, char *const envp[]) {
-  size_t n = 0;
-  int have_preload = 0, have_options = 0;
-  for (size_t i = 0; envp != NULL && envp[i] != NULL; i++) {
-    char *entry = envp[i];
-    if (STARTS_WITH(entry, state)) continue;
-    if (STARTS_WITH(entry, options)) {
-      if (!keeps_options(entry)) continue;
-      have_options = 1;
-    }
-    if (STARTS_WITH(entry, preload)) {
-      have_preload = 1;
-      if (!loads_ours(entry + sizeof preload - 1)) entry = with_library(p, entry);
-    }
-    p->environment[n++] = entry;
-  }
-  if (!have_preload) p->environment[n++] = with_library(p, NULL);
-  if (!have_options) p->environment[n++] = (char *)ovl_inherited.options;
-  if (p->exec.state[0] != '\0') p->environment[n++] = p->exec.state;
-  p->environment[n] = NULL;
 }
 
 /* A script's arguments: interpreter [argument] path argv[1…]. */
@@ -180,7 +85,7 @@ long ovl_plan_exec(struct ovl_plan **out, int dirfd, const char *path, char *con
   if (p->outside) r = 0;
   if (r == 0) r = judge(e, path);
   if (r < 0) return r;
-  fill_environment(p, envp);
+  ovl_inherit(p, envp);
   p->program = p->outside ? path : e->file.real;
   p->argv = !p->outside && e->script ? script_arguments(p, argv) : argv;
   return 0;
@@ -205,8 +110,8 @@ long ovl_execve(int dirfd, const char *path, char *const argv[], char *const env
   return r;
 }
 
-/* execvp runs what the kernel takes for no program as a shell script. The arguments go on the stack,
- * as in libc: a mapping would be left behind in the parent of a vfork child. */
+/* execvp runs what the kernel takes for no program as a shell script. The arguments go on the
+ * stack, as in libc: a mapping would be left behind in the parent of a vfork child. */
 static long execve_or_shell(const char *path, char *const argv[], char *const envp[]) {
   const long r = ovl_execve(AT_FDCWD, path, argv, envp, 0);
   if (r != -ENOEXEC) return r;

@@ -1,6 +1,6 @@
-/* The exec forms with a list of arguments. The list is copied to the stack, as libc does, so it must
- * be measured first. With no overlay they still end in libc's execve: execl has no form that takes
- * a va_list on. */
+/* The exec forms with a list of arguments. The list is copied to the stack, as libc does, so it
+ * must be measured first. With no overlay they still end in libc's execve: execl has no form that
+ * takes a va_list on. */
 
 #include "hook.h"
 

@@ -1,23 +1,24 @@
 /* New processes that are copies of this one.
  *
- * fork runs atfork handlers, and the one registered at start tells the core. _Fork and clone run none
- * and are hooked here. daemon, forkpty and login_tty fork through libc's fork, but change directory
- * and replace descriptors behind our back.
+ * fork runs atfork handlers, and the one registered at start tells the core. _Fork and clone run
+ * none and are hooked here. daemon, forkpty and login_tty fork through libc's fork, but change
+ * directory and replace descriptors behind our back.
  *
  * vfork: its child shares our memory, and with it the core's tables of descriptors and working
  * directory. The child closes, dups and changes directory before it execs, and its exec must carry
  * its own directory over, yet the parent's tables must not change. Two ways:
- * - With one thread, the core lends its tables (ovl_lend): what the child changes is put back when the
- *   parent wakes. The call is a true vfork; as its child returns into the caller's frame first, the
- *   call is made without a frame of its own, in assembly.
- * - Else (other threads would meet the child's changes) the hook clones with CLONE_VFORK but without
- *   CLONE_VM. The parent still waits till the child has exec'd or exited, which some callers rely on;
- *   only the child's writes to memory are not seen by the parent, which POSIX never promised. The
- *   price is the copying of page tables: it grows with the memory of the caller, to tens of
- *   milliseconds for a gigabyte.
+ * - With one thread, the core lends its tables (ovl_lend): what the child changes is put back when
+ *   the parent wakes. The call is a true vfork; as its child returns into the caller's frame first,
+ *   the call is made without a frame of its own, in assembly.
+ * - Else (other threads would meet the child's changes) the hook clones with CLONE_VFORK but
+ *   without CLONE_VM. The parent still waits till the child has exec'd or exited, which some
+ *   callers rely on; only the child's writes to memory are not seen by the parent, which POSIX
+ *   never promised. The price is the copying of page tables: it grows with the memory of the
+ *   caller, to tens of milliseconds for a gigabyte.
  * Without an overlay the call is a jump to libc's vfork, which sees the program's return address.
  *
- * Left out on purpose: clone with CLONE_VM (threads, and children that borrow the memory knowingly). */
+ * Left out on purpose: clone with CLONE_VM (threads, and children that borrow the memory
+ * knowingly). */
 
 #include "hook.h"
 

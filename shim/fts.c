@@ -1,10 +1,10 @@
 /* fts(3), done anew over the hooked calls because libc's walks with calls of its own.
  *
  * The working directory is never changed, as with FTS_NOCHDIR; callers may not rely on it and use
- * fts_accpath, which here is the path from the start. Every entry owns its path, so that of a parent
- * stays whole too. States follow fts(3): an entry is on one list (siblings by fts_link, upwards by
- * fts_parent); fts_cur is the one last returned, fts_child a list read ahead by fts_children.
- * Known limit: a path that grows beyond PATH_MAX ends in FTS_NS. */
+ * fts_accpath, which here is the path from the start. Every entry owns its path, so that of a
+ * parent stays whole too. States follow fts(3): an entry is on one list (siblings by fts_link,
+ * upwards by fts_parent); fts_cur is the one last returned, fts_child a list read ahead by
+ * fts_children. Known limit: a path that grows beyond PATH_MAX ends in FTS_NS. */
 
 #include "hook.h"
 

@@ -4,12 +4,13 @@
 /* How a hook is written, and all that hooks share.
  *
  * Invariants:
- * - With no overlay configured a hook costs one predictable branch and the call of the next function.
+ * - With no overlay configured a hook costs one predictable branch and the call of the next
+ *   function.
  * - errno is set in ovl_set_errno alone; a call that succeeds leaves it as it was.
- * - A hook is the hidden function ovl_hook_NAME; libc's name is an exported alias. So no attribute of
- *   libc's own declaration (nonnull, returns_twice, fortify redirection) touches our definition, a
- *   NULL path travels to the kernel as it came, and hooks that call hooks are not caught by a program
- *   that has a function of its own called link, remove or glob.
+ * - A hook is the hidden function ovl_hook_NAME; libc's name is an exported alias. So no attribute
+ *   of libc's own declaration (nonnull, returns_twice, fortify redirection) touches our definition,
+ *   a NULL path travels to the kernel as it came, and hooks that call hooks are not caught by a
+ *   program that has a function of its own called link, remove or glob.
  * - What the program asked for goes to the next libc function, so that another preloaded library
  *   (fakeroot) still sees it; the shim's own housekeeping uses the raw calls of syscalls.h, which
  *   leave errno alone and cannot meet a hook.
@@ -55,7 +56,8 @@ typedef int ovl_clone_body(void *);
 /* Says of a variable of another file that it is in this library: no detour through the GOT. */
 #define OVL_HIDDEN __attribute__((visibility("hidden")))
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ * */
 
 #define HOOK(ret, name, params, family) ret ovl_hook_##name params OVL_HIDDEN;
 #define ALIAS(name, target, family)
@@ -73,8 +75,9 @@ struct ovl_next {
 };
 extern struct ovl_next ovl_next OVL_HIDDEN;
 
-/* Finds the next definition of `name` after this library's in the link order, and keeps it in `slot`.
- * Async-signal-safe, takes no lock. A function that libc lacks becomes one that fails with ENOSYS. */
+/* Finds the next definition of `name` after this library's in the link order, and keeps it in
+ * `slot`. Async-signal-safe, takes no lock. A function that libc lacks becomes one that fails with
+ * ENOSYS. */
 void *ovl_resolve(void **slot, const char *name);
 
 static inline void *ovl_next_function(void **slot, const char *name) {
@@ -107,7 +110,8 @@ static inline void *ovl_next_function(void **slot, const char *name) {
 /* 1: both addresses lie in one object of those that were loaded after this library at start. */
 int ovl_same_object(const void *a, const void *b);
 
-/* ---- on or off -------------------------------------------------------------------------------- */
+/* ---- on or off --------------------------------------------------------------------------------
+ * */
 
 /* -1: not started yet; 0: no overlay; else the number of overlays (ovl_overlays, once known). */
 extern int ovl_active OVL_HIDDEN;
@@ -118,7 +122,8 @@ int ovl_start_now(void);
 #define OVL_ON() (__builtin_expect(ovl_active != 0, 0) && (ovl_active > 0 || ovl_start_now()))
 #define OVL_OFF() (!OVL_ON())
 
-/* ---- results ---------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------
+ * */
 
 /* The one place that sets errno. */
 static inline void ovl_set_errno(int error) { errno = error; }
@@ -152,10 +157,35 @@ static inline void *ovl_null(long r) {
 /* The mode argument of the open family is there only when a file may be made. */
 #define OVL_NEEDS_MODE(flags) (((flags)&O_CREAT) != 0 || ((flags)&O_TMPFILE) == O_TMPFILE)
 
+/* Strings without libc, for what runs before every constructor: a program may have a strcmp of its
+ * own that is not ready yet (a sanitizer's). The barrier keeps compilers from making strlen of it.
+ * */
+static inline size_t ovl_length(const char *string) {
+  size_t n = 0;
+  for (; string[n] != '\0'; n++) __asm__ volatile("");
+  return n;
+}
+
+/* 1: `string` starts with `prefix`. */
+static inline int ovl_starts_with(const char *string, const char *prefix) {
+  while (*prefix != '\0' && *string == *prefix) string++, prefix++;
+  return *prefix == '\0';
+}
+
+static inline char *ovl_append(char *to, const char *from) {
+  for (; *from != '\0'; from++) {
+    *to++ = *from;
+    __asm__ volatile("");
+  }
+  *to = '\0';
+  return to;
+}
+
 /* 1: the descriptor is open. */
 static inline int ovl_is_open(int fd) { return lx_fcntl(fd, F_GETFD, 0) >= 0; }
 
-/* ---- shared between families ------------------------------------------------------------------ */
+/* ---- shared between families ------------------------------------------------------------------
+ * */
 
 /* Opens as open(2) does: through the core, or the next openat when the path is none of ours.
  * Returns a descriptor or -1 with errno. */
@@ -171,23 +201,21 @@ void ovl_fd_close(int fd);
 /* All of the exec family. Returns only on failure: -errno. */
 long ovl_execve(int dirfd, const char *path, char *const argv[], char *const envp[], int flags);
 
-/* NAME's value in an environment, NULL if it has none. */
-const char *ovl_variable(char *const environment[], const char *name);
-
-/* The next program of that name in the directories that *rest lists (a value of PATH); *rest moves on
- * behind it, NULL at the end. 0 or -errno (EACCES: only such that may not be run). */
+/* The next program of that name in the directories that *rest lists (a value of PATH); *rest moves
+ * on behind it, NULL at the end. 0 or -errno (EACCES: only such that may not be run). */
 #define OVL_CANDIDATE_MAX (PATH_MAX + NAME_MAX + 2)
 long ovl_find_program(const char *file, char candidate[OVL_CANDIDATE_MAX], const char **rest);
 
 /* Searches PATH as execvp does. Returns only on failure: -errno. */
 long ovl_execvpe(const char *file, char *const argv[], char *const envp[]);
 
-/* fork in all but the process's name: a copy of memory and the core told, no atfork handler run. The
- * parent waits till the child has exec'd or is gone, as after vfork. A process id, 0, or -errno. */
+/* fork in all but the process's name: a copy of memory and the core told, no atfork handler run.
+ * The parent waits till the child has exec'd or is gone, as after vfork. A process id, 0, or
+ * -errno. */
 long ovl_fork_and_wait(void);
 
-/* 1: we are a vfork child in our parent's memory. An exec that succeeds leaves its mapping behind in
- * the parent, which then finds it here and unmaps it. */
+/* 1: we are a vfork child in our parent's memory. An exec that succeeds leaves its mapping behind
+ * in the parent, which then finds it here and unmaps it. */
 extern int ovl_lent OVL_HIDDEN;
 extern void *ovl_lent_memory OVL_HIDDEN;
 extern size_t ovl_lent_size OVL_HIDDEN;

@@ -2,11 +2,13 @@
  *
  * - dlopen with RTLD_DEEPBIND would let the library find libc before us: the flag is taken off.
  * - A path into an overlay becomes the object's real path.
- * - dlsym(handle of libc, "open") would answer libc's own function: for a hooked name ours is given.
+ * - dlsym(handle of libc, "open") would answer libc's own function: for a hooked name ours is
+ *   given.
  *
- * libc asks for the return address: RTLD_NEXT and RTLD_DEFAULT search from the caller's place, dlopen
- * of a bare name uses the caller's RUNPATH. Those calls are jumps (TAIL_CALL), so that libc sees the
- * program. With RTLD_DEFAULT and RTLD_NEXT the order of the libraries already gives our functions.
+ * libc asks for the return address: RTLD_NEXT and RTLD_DEFAULT search from the caller's place,
+ * dlopen of a bare name uses the caller's RUNPATH. Those calls are jumps (TAIL_CALL), so that libc
+ * sees the program. With RTLD_DEFAULT and RTLD_NEXT the order of the libraries already gives our
+ * functions.
  *
  * Known limits: dlmopen makes a second libc that no hook reaches; a library's own dependencies are
  * searched for by the loader itself, in the layers' real directories. */

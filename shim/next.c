@@ -1,10 +1,10 @@
-/* The next definition of a hooked function: what dlsym(RTLD_NEXT) would answer, found by reading the
- * loaded objects' own symbol tables.
+/* The next definition of a hooked function: what dlsym(RTLD_NEXT) would answer, found by reading
+ * the loaded objects' own symbol tables.
  *
  * Why not dlsym: it is hooked here itself, it takes the loader's lock and allocates (so it is wrong
- * in a signal handler, in a forked child of a threaded program, and under a preloaded allocator that
- * asks for readlink), and it costs more. The tables are found once, when the process starts; objects
- * present then are never unloaded, so a look-up needs no lock at any later time.
+ * in a signal handler, in a forked child of a threaded program, and under a preloaded allocator
+ * that asks for readlink), and it costs more. The tables are found once, when the process starts;
+ * objects present then are never unloaded, so a look-up needs no lock at any later time.
  *
  * Left out on purpose: objects that come by dlopen (they are never in the scope of RTLD_NEXT here),
  * and DT_HASH (glibc itself is built with DT_GNU_HASH). */
@@ -12,7 +12,6 @@
 #include "hook.h"
 
 #include <elf.h>
-#include <string.h>
 
 #define OBJECTS_MAX 128
 
@@ -36,6 +35,11 @@ static uint32_t gnu_hash(const char *name) {
   return h;
 }
 
+static int same(const char *a, const char *b) {
+  while (*a != '\0' && *a == *b) a++, b++;
+  return *a == *b;
+}
+
 static void *find_in(const struct object *o, const char *name, uint32_t h) {
   const uint32_t *table = o->hash;
   const uint32_t buckets = table[0], first = table[1], words = table[2], shift = table[3];
@@ -53,7 +57,7 @@ static void *find_in(const struct object *o, const char *name, uint32_t h) {
     const ElfW(Sym) *symbol = &o->symbols[i];
     const int hidden = o->versions != NULL && (o->versions[i] & 0x8000) != 0;
     if ((link | 1) == (h | 1) && !hidden && symbol->st_shndx != SHN_UNDEF &&
-        strcmp(o->strings + symbol->st_name, name) == 0) {
+        same(o->strings + symbol->st_name, name)) {
       void *address = (void *)(o->base + symbol->st_value);
       if ((symbol->st_info & 0xf) == STT_GNU_IFUNC) address = ((void *(*)(void))address)();
       return address;

@@ -1,8 +1,8 @@
 /* open(2) and its relations.
  *
  * The mode argument is read only where it exists (OVL_NEEDS_MODE): a caller without O_CREAT and
- * O_TMPFILE may have passed none. Left out on purpose: open_by_handle_at (its handle already names an
- * object, not a path); openat2, which libc does not export, comes through syscall.c. */
+ * O_TMPFILE may have passed none. Left out on purpose: open_by_handle_at (its handle already names
+ * an object, not a path); openat2, which libc does not export, comes through syscall.c. */
 
 #include "hook.h"
 

@@ -22,7 +22,8 @@ static long wait_for(pid_t pid, int *status) {
   return r;
 }
 
-/* ---- system ------------------------------------------------------------------------------------ */
+/* ---- system ------------------------------------------------------------------------------------
+ * */
 
 /* While any thread is in system, SIGINT and SIGQUIT are ignored; the last one out restores them. */
 static pthread_mutex_t system_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -86,7 +87,8 @@ HOOKED(int, system, const char *command) {
   return status;
 }
 
-/* ---- popen ------------------------------------------------------------------------------------- */
+/* ---- popen -------------------------------------------------------------------------------------
+ * */
 
 struct piped {
   struct piped *next;

@@ -1,6 +1,7 @@
-/* Socket calls that carry an address. Only a pathname address of AF_UNIX concerns us; everything else
- * costs one compare of the family. The core rewrites such an address to the real socket (through a
- * held descriptor where the path is too long for sun_path) and translates back what the kernel tells. */
+/* Socket calls that carry an address. Only a pathname address of AF_UNIX concerns us; everything
+ * else costs one compare of the family. The core rewrites such an address to the real socket
+ * (through a held descriptor where the path is too long for sun_path) and translates back what the
+ * kernel tells. */
 
 #include "hook.h"
 

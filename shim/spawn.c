@@ -66,8 +66,8 @@ static int is_outside(const char *path) {
   return ovl_locate(&p, AT_FDCWD, path, OVL_FOLLOW | OVL_MISSING) == OVL_PASS;
 }
 
-/* Whether libc's own child would do something else than the hooks would. An action that is not known
- * here cannot be performed here either. */
+/* Whether libc's own child would do something else than the hooks would. An action that is not
+ * known here cannot be performed here either. */
 static int needs_own_child(const posix_spawn_file_actions_t *actions) {
   int needs = 0;
   for (int i = 0; actions != NULL && i < actions->__used; i++) {
@@ -88,7 +88,8 @@ static int needs_own_child(const posix_spawn_file_actions_t *actions) {
   return needs;
 }
 
-/* ---- the own child: everything here runs in it and gives 0 or -errno ---------------------------- */
+/* ---- the own child: everything here runs in it and gives 0 or -errno ----------------------------
+ * */
 
 static long done(int r) { return r < 0 ? -errno : 0; }
 
@@ -115,7 +116,8 @@ static long perform(const struct __spawn_action *a) {
   }
 }
 
-/* Handlers must not run in the child; what is ignored stays so unless the attributes say otherwise. */
+/* Handlers must not run in the child; what is ignored stays so unless the attributes say otherwise.
+ * */
 static void reset_signals(const posix_spawnattr_t *attr, short flags) {
   sigset_t defaults;
   (void)sigemptyset(&defaults);
@@ -192,7 +194,8 @@ static long run_child(const struct request *q, const sigset_t *mask) {
   return exec_searching(q);
 }
 
-/* ---- the parent: an error number, 0 for success ------------------------------------------------ */
+/* ---- the parent: an error number, 0 for success ------------------------------------------------
+ * */
 
 static int spawn_own(pid_t *pid, const struct request *q) {
   volatile long *failure = lx_mmap(sizeof *failure, PROT_READ | PROT_WRITE,

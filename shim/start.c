@@ -1,15 +1,17 @@
 /* Start-up of the shim in a process, and what a new program must inherit.
  *
- * Owns ovl_active and ovl_inherited. The library is linked with -z initfirst, so the constructor runs
- * before every other one, libc's own included: environ is not set yet, the environment is the
+ * Owns ovl_active and ovl_inherited. The library is linked with -z initfirst, so the constructor
+ * runs before every other one, libc's own included: environ is not set yet, the environment is the
  * constructor's third argument. A hook that is called even earlier (an IFUNC resolver, a second
  * library with initfirst) starts lazily if environ is there, and passes through if it is not.
+ *
+ * No libc function is called here that a program may have replaced: its own constructors have not
+ * run.
  *
  * A process that cannot be set up must not run on the unprotected tree: it ends with status 125. */
 
 #include "hook.h"
 
-#include <string.h>
 #include <sys/mman.h>
 
 #define STATUS_CANNOT_START 125
@@ -24,20 +26,23 @@ extern void *__dso_handle __attribute__((visibility("hidden")));
 void ovl_complain(const char *first, ...) {
   char line[1024];
   size_t used = 0;
-  const char *part = "overlock: ";
+  const char *part = "overlock: ", *next = first;
   va_list parts;
   va_start(parts, first);
-  for (const char *next = first; part != NULL; part = next, next = next ? va_arg(parts, char *) : NULL)
+  while (part != NULL) {
     for (; *part != '\0' && used < sizeof line - 1; part++) line[used++] = *part;
+    part = next;
+    if (part != NULL) next = va_arg(parts, const char *);
+  }
   va_end(parts);
   line[used++] = '\n';
   (void)lx_write(STDERR_FILENO, line, used);
 }
 
-const char *ovl_variable(char *const environment[], const char *name) {
-  const size_t length = strlen(name);
+static const char *variable(char *const environment[], const char *name) {
+  const size_t length = ovl_length(name);
   for (char *const *e = environment; e != NULL && *e != NULL; e++)
-    if (strncmp(*e, name, length) == 0 && (*e)[length] == '=') return *e + length + 1;
+    if (ovl_starts_with(*e, name) && (*e)[length] == '=') return *e + length + 1;
   return NULL;
 }
 
@@ -54,36 +59,31 @@ static int find_own_name(struct dl_phdr_info *info, size_t size, void *name) {
   return 0;
 }
 
-/* Copies what children must inherit: programs overwrite their environment strings (setproctitle) and
- * change directory, and the copy must outlive both. */
+/* Copies what children must inherit: programs overwrite their environment strings (setproctitle)
+ * and change directory, and the copy must outlive both. */
 static long remember(const char *options) {
   const char *name = NULL;
   (void)dl_iterate_phdr(find_own_name, &name);
   if (name == NULL) return -ENOEXEC;
   char directory[PATH_MAX];
-  size_t prefix = 0;
+  directory[0] = '\0';
   if (name[0] != '/') {
-    const long got = lx_call6(SYS_getcwd, (long)directory, sizeof directory, 0, 0, 0, 0);
+    const long got = lx_getcwd(directory, sizeof directory - 1);
     if (got < 0) return got;
-    prefix = (size_t)got - 1;
-    directory[prefix++] = '/';
+    directory[got - 1] = '/';
+    directory[got] = '\0';
   }
   static const char assignment[] = "OVERLOCK=";
-  const size_t library = prefix + strlen(name);
-  const size_t text = sizeof assignment - 1 + strlen(options);
-  void *memory = mmap(NULL, library + text + 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                      -1, 0);
-  if (memory == MAP_FAILED) return -ENOMEM;
-  char *at = memory;
+  const size_t size = ovl_length(directory) + ovl_length(name) + 1 + sizeof assignment +
+                      ovl_length(options);
+  char *at = lx_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  if (at == NULL) return -ENOMEM;
   ovl_inherited.library = at;
-  ovl_inherited.library_length = library;
-  memcpy(at, directory, prefix);
-  memcpy(at + prefix, name, library - prefix + 1);
-  at += library + 1;
-  ovl_inherited.options = at;
-  ovl_inherited.options_length = text;
-  memcpy(at, assignment, sizeof assignment - 1);
-  memcpy(at + sizeof assignment - 1, options, text - (sizeof assignment - 1) + 1);
+  at = ovl_append(ovl_append(at, directory), name);
+  ovl_inherited.library_length = (size_t)(at - ovl_inherited.library);
+  ovl_inherited.options = ++at;
+  at = ovl_append(ovl_append(at, assignment), options);
+  ovl_inherited.options_length = (size_t)(at - ovl_inherited.options);
   return 0;
 }
 
@@ -91,10 +91,10 @@ static void start(char **environment) {
   ovl_active = 0; /* a hook that the start itself may reach passes through */
   void *first = NULL;
   (void)ovl_resolve(&first, "open"); /* finds the objects while there is one thread */
-  const char *options = ovl_variable(environment, "OVERLOCK");
+  const char *options = variable(environment, "OVERLOCK");
   if (options == NULL || *options == '\0') return;
   char message[512] = "";
-  long r = ovl_start(options, ovl_variable(environment, "OVERLOCK_STATE"), message, sizeof message);
+  long r = ovl_start(options, variable(environment, "OVERLOCK_STATE"), message, sizeof message);
   if (r >= 0 && ovl_overlays > 0) r = remember(options);
   if (r < 0) {
     ovl_complain(message[0] != '\0' ? message : "cannot start in this process", NULL);

@@ -1,8 +1,8 @@
 /* The stat and access families.
  *
- * On LP64 struct stat is struct stat64 and the kernel's own, so the 64 names, the __xstat forms that
- * binaries from before glibc 2.33 import, and the plain names answer alike. A descriptor is asked of
- * the kernel first; the core then corrects device and inode number. */
+ * On LP64 struct stat is struct stat64 and the kernel's own, so the 64 names, the __xstat forms
+ * that binaries from before glibc 2.33 import, and the plain names answer alike. A descriptor is
+ * asked of the kernel first; the core then corrects device and inode number. */
 
 #include "hook.h"
 

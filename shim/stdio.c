@@ -1,9 +1,10 @@
-/* Streams that are opened by path. libc's fopen calls an open of its own, so the file is opened here
- * and given to libc as a descriptor.
+/* Streams that are opened by path. libc's fopen calls an open of its own, so the file is opened
+ * here and given to libc as a descriptor.
  *
- * Where libc insists on opening something itself (freopen; a ",ccs=" character set, which fdopen does
- * not parse) it opens /dev/null with the caller's mode, and the true description then takes the place
- * of that one under the same number. Left out on purpose: fdopen, and the stream functions on memory.
+ * Where libc insists on opening something itself (freopen; a ",ccs=" character set, which fdopen
+ * does not parse) it opens /dev/null with the caller's mode, and the true description then takes
+ * the place of that one under the same number. Left out on purpose: fdopen, and the stream
+ * functions on memory.
  */
 
 #include "hook.h"

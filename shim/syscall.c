@@ -1,5 +1,6 @@
-/* libc's syscall(): every call that a hook covers is routed to that hook, which has the same results
- * and errno. Programs come this way for what their libc lacked (libuv's statx, coreutils' renameat2).
+/* libc's syscall(): every call that a hook covers is routed to that hook, which has the same
+ * results and errno. Programs come this way for what their libc lacked (libuv's statx, coreutils'
+ * renameat2).
  *
  * syscall is variadic in C, but its arguments sit where those of a function of seven longs sit, on
  * x86_64 and aarch64 alike; declared so, an unknown call is passed on by a jump, with registers and

@@ -1,6 +1,6 @@
 /* Temporary files. libc draws a name and opens it with an open of its own; here the drawing is ours
- * and the open goes through the core. tmpfile, tmpnam and tempnam matter because P_tmpdir may lie in
- * an overlay (target=/). */
+ * and the open goes through the core. tmpfile, tmpnam and tempnam matter because P_tmpdir may lie
+ * in an overlay (target=/). */
 
 #include "hook.h"
 

@@ -1,5 +1,5 @@
-/* Setting access and modification times: seven forms of utimensat. NULL times mean now; range checks
- * of nanoseconds (and so of microseconds, which are only multiplied) are the kernel's. */
+/* Setting access and modification times: seven forms of utimensat. NULL times mean now; range
+ * checks of nanoseconds (and so of microseconds, which are only multiplied) are the kernel's. */
 
 #include "hook.h"
 

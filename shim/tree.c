@@ -1,8 +1,8 @@
 /* ftw and nftw, done anew over the hooked calls because libc's walk with calls of their own.
  *
  * One directory is read into memory at a time, so a walk holds one descriptor at most, whatever
- * the caller allows. Directories are named by their path from the start (by their last component with
- * FTW_CHDIR), so without FTW_CHDIR the walk ends where a path grows beyond PATH_MAX. */
+ * the caller allows. Directories are named by their path from the start (by their last component
+ * with FTW_CHDIR), so without FTW_CHDIR the walk ends where a path grows beyond PATH_MAX. */
 
 #include "hook.h"
 

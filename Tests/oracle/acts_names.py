@@ -166,11 +166,13 @@ def list_descriptor(w: Worker, op: Operation) -> Any:
 
 
 def walk(w: Worker, op: Operation) -> Any:
-    return libc.walk(w.full(op))
+    full = w.full(op)
+    return [[path[len(full):], kind] for path, kind in libc.walk(full)]
 
 
 def glob(w: Worker, op: Operation) -> Any:
-    return libc.glob(w.full(op) + "/*")
+    full = w.full(op)  # may hold a descriptor's number
+    return [path[len(full):] for path in libc.glob(full + "/*")]
 
 
 def open_stream(w: Worker, op: Operation) -> Any:

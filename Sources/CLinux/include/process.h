@@ -58,7 +58,7 @@ struct ovl_overlay {
 #define OVL_FD_OURS 2u    /* sits on an object of overlay `overlay` */
 #define OVL_FD_DIR 4u     /* a directory: slot and listing may hold more */
 #define OVL_FD_LOWER 8u   /* the inode is a lower one */
-#define OVL_FD_ROOT 16u
+#define OVL_FD_LINKED 16u /* has, or had, several hard links */
 
 struct ovl_fd {
   uint64_t word; /* flags:16 overlay:16 layer:32 */

@@ -48,10 +48,9 @@ static inline long lx_call6(long n, long a, long b, long c, long d, long e, long
 static inline long lx_openat(int d, const char *p, int f, unsigned m) {
   return lx_call6(SYS_openat, d, LX_CAST(p), f | O_LARGEFILE, m, 0, 0);
 }
-/* No symbolic link anywhere on the way (FACTS of openat2(2): ELOOP where one is met). */
-static inline long lx_open_beneath_no_links(int d, const char *p, uint64_t f, uint64_t m,
-                                            uint64_t resolve) {
-  struct open_how how = {.flags = f | O_LARGEFILE, .mode = m, .resolve = resolve};
+static inline long lx_openat2(int d, const char *p, uint64_t f, uint64_t m,
+                              uint64_t resolve) {
+  struct open_how how = {.flags = f, .mode = m, .resolve = resolve};
   return lx_call6(SYS_openat2, d, LX_CAST(p), LX_CAST(&how), sizeof how, 0, 0);
 }
 static inline long lx_close(int fd) { return lx_call6(SYS_close, fd, 0, 0, 0, 0, 0); }

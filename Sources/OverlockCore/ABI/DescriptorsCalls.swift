@@ -30,6 +30,7 @@ private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay,
   var node = Node(
     mode & S_IFMT == S_IFDIR ? .directory : .file, layer: entry.layer)
   node.shownInode = entry.ino
+  if entry.has(OVL_FD_LINKED) { node.flags = Node.linked }
   return (overlay, node)
 }
 
@@ -49,9 +50,9 @@ private func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> Descr
       guard try RealPathReader.ofDescriptor(fd, into: &real),
         let (overlay, _, layer) = RealPaths.merged(real.view)
       else { return }
-      entry = DescriptorTable.Entry(
-        overlay: overlay.index, layer: layer, isDirectory: isDirectory,
-        ino: layer == 0 ? overlay.origin(real.cString) : 0)
+      var node = Node(isDirectory ? .directory : .file, layer: layer)
+      if layer == 0 { node.shownInode = unsafe overlay.origin(real.cString) }
+      entry = DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory)
     }
   }
   DescriptorTable.set(fd, entry)
@@ -74,7 +75,7 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
   } else if node.layer > 0 {
     st.inode = overlay.shownInode(st.inode, layer: node.layer)
   }
-  if st.type == S_IFDIR || (st.st_nlink > 1 && node.layer == 0) {
+  if st.type == S_IFDIR || ((st.links > 1 || node.has(Node.linked)) && node.layer == 0) {
     try? withScratch { (s) throws(Errno) in
       if st.type == S_IFDIR {
         var here = s.here

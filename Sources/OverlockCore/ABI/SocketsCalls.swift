@@ -45,13 +45,20 @@ public func ovlSockaddr(
           if location.lookup.node.kind == .none { throw .noEntry }
           try real.append(s2.real2.written.view)
         }
+        var short = unsafe PathBuffer(
+          out.assumingMemoryBound(to: UInt8.self) + 2, capacity: 108)
+        unsafe out.storeBytes(of: UInt16(AF_UNIX), as: UInt16.self)
+        if real.count < 107 {
+          try short.append(real.view)
+          _ = unsafe short.cString
+          unsafe outLength.pointee = UInt32(2 + short.count + 1)
+          return 0
+        }
         var directory = s.staging
         try directory.append(real.view.parent)
         if directory.count == 0 { try directory.append(slash) }
         let fd = try unsafe check(
           lx_openat(AT_FDCWD, directory.cString, O_PATH | O_DIRECTORY | O_CLOEXEC, 0))
-        var short = unsafe PathBuffer(
-          out.assumingMemoryBound(to: UInt8.self) + 2, capacity: 108)
         do throws(Errno) {
           try short.append("/proc/self/fd/")
           try short.append(decimal: UInt64(fd))
@@ -61,7 +68,6 @@ public func ovlSockaddr(
           _ = lx_close(Int32(truncatingIfNeeded: fd))
           throw Errno(rawValue: ENAMETOOLONG)
         }
-        unsafe out.storeBytes(of: UInt16(AF_UNIX), as: UInt16.self)
         _ = unsafe short.cString
         unsafe outLength.pointee = UInt32(2 + short.count + 1)
         unsafe hold.pointee = Int32(truncatingIfNeeded: fd)
@@ -90,8 +96,27 @@ extension Overlay {
 public func ovlSockaddrShown(
   _ address: UnsafeMutableRawPointer?, _ length: UInt32, _ capacity: UInt32
 ) -> UInt32 {
-  guard let address = unsafe address, length > 17, capacity >= 3,
+  guard let address = unsafe address, length > 3, capacity >= length,
     unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX)
   else { return length }
-  return length
+  let name = unsafe (address + 2).assumingMemoryBound(to: UInt8.self)
+  guard unsafe name[0] == slash else { return length }
+  var count = 0
+  while count < Int(length) - 2, unsafe name[count] != 0 { count += 1 }
+  guard
+    let (overlay, rel, _) = unsafe RealPaths.merged(PathView(name, count), lowers: true)
+  else { return length }
+  do throws(Errno) {
+    return try withScratch { (s) throws(Errno) -> UInt32 in
+      var shown = s.rest
+      try shown.append(overlay.target)
+      try shown.appendBelow(rel)
+      // What the caller's buffer cannot hold is cut off, as accept(2) does; the length says so.
+      let room = min(Int(capacity) - 2, 108)
+      let kept = min(shown.count, room)
+      unsafe copyBytes(name, UnsafePointer(shown.base), kept)
+      if kept < room { unsafe name[kept] = 0 }
+      return UInt32(2 + shown.count + 1)
+    }
+  } catch { return length }
 }

@@ -136,6 +136,7 @@ extension Overlay {
     try indexPath(shown, into: &path)
     guard unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0 else { return }
     node.flags |= Node.indexed
+    node.layer = 0
     node.shownInode = shown
     var real = scratch.real2
     try real.append(path.view)

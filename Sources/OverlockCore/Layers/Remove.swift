@@ -8,12 +8,12 @@ import CLinux
 extension Overlay {
   /// unlink(2). Errors: ENOENT; EISDIR; EROFS; EPERM/EACCES as the upper answered.
   func unlink(_ rel: PathView) throws(Errno) {
+    try countLink(rel)
     try changing(rel, missing: false) { (c) throws(Errno) in
       let node = c.look.node
       if node.kind == .directory { throw .isDirectory }
       try self.checkSticky(c)
       let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)
-      let wasLowerName = node.has(Node.indexed) && !self.isInUpper(c.upper)
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
       if !hidden {
@@ -28,17 +28,22 @@ extension Overlay {
       if r < 0 { try? self.removeStaged(staged) }
       try check(r)
       Fault.step()
-      if wasLowerName {
-        var index = c.s2.link
-        try self.indexPath(node.shownInode, into: &index)
-        try? self.setLinkDifference(index, self.linkDifference(index) - 1)
-      }
     }
   }
 
-  private func isInUpper(_ upper: PathBuffer) -> Bool {
-    var st = stat()
-    return unsafe lx_fstatat(AT_FDCWD, upper.cString, &st, AT_SYMLINK_NOFOLLOW) == 0
+  /// A lower name of a hard-link group that is about to go: only in the upper is it counted, so it is
+  /// brought there first (as the kernel's overlay does with its index).
+  func countLink(_ rel: PathView) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var merge = Merge(self, s)
+      let look = try self.lookup(rel, s, merge: &merge)
+      guard look.isWhole, look.node.kind != .none, look.node.kind != .directory else { return }
+      if look.node.has(Node.indexed) {
+        try self.materialize(rel)
+      } else if look.node.layer > 0, look.node.has(Node.linked) {
+        try self.copyUp(rel, truncate: false)
+      }
+    }
   }
 
   /// In a sticky directory only the owner of the object or of the directory may remove a name. The

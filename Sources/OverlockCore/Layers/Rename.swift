@@ -52,7 +52,11 @@ extension Overlay {
       }
     }
     try bringUp(old, from.node)
-    if exchange { try bringUp(new, to.node) }
+    if exchange {
+      try bringUp(new, to.node)
+    } else if to.node.kind != .none, to.node.kind != .directory {
+      try countLink(new)
+    }
     try copyUpParents(new)
     return false
   }

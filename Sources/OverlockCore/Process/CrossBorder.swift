@@ -46,6 +46,7 @@ enum CrossBorder {
 extension Overlay {
   /// Moves a file from outside to a name of the merged tree, replacing what is there.
   func receive(_ rel: PathView, from: UnsafePointer<CChar>) throws(Errno) {
+    try countLink(rel)
     try changing(rel, missing: true) { (c) throws(Errno) in
       if c.look.node.kind == .directory { throw .isDirectory }
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)

@@ -27,12 +27,13 @@ enum DescriptorTable {
       self.ino = ino
     }
 
-    init(overlay: Int, layer: Int, isDirectory: Bool, ino: UInt64) {
+    @inline(__always) init(overlay: Int, _ node: Node, isDirectory: Bool) {
       var flags = UInt64(OVL_FD_KNOWN | OVL_FD_OURS)
       if isDirectory { flags |= UInt64(OVL_FD_DIR) }
-      if layer > 0 { flags |= UInt64(OVL_FD_LOWER) }
-      word = flags | UInt64(overlay) << 16 | UInt64(layer) << 32
-      self.ino = ino
+      if node.layer > 0 { flags |= UInt64(OVL_FD_LOWER) }
+      if node.has(Node.linked | Node.indexed) { flags |= UInt64(OVL_FD_LINKED) }
+      word = flags | UInt64(overlay) << 16 | UInt64(UInt32(truncatingIfNeeded: node.layer)) << 32
+      ino = node.shownInode
     }
   }
 

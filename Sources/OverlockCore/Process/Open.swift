@@ -32,6 +32,28 @@ enum Open {
     }
   }
 
+  /// Opens a real path on which no link may be followed. openat2 says so without leaving O_NOFOLLOW
+  /// among the flags that F_GETFL shows; it refuses what open(2) ignores, so that goes first.
+  @inline(__always)
+  static func openReal(_ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: UInt32) -> Int {
+    var kept = flags
+    var how = UInt64(0)
+    if flags & O_PATH != 0 {
+      kept &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+    } else {
+      // O_LARGEFILE, which libc defines as nothing.
+      kept &= 0x7f_ffff
+      how = 0x8000
+      if kept & O_TMPFILE == O_TMPFILE || kept & O_CREAT != 0 {
+        return unsafe lx_openat2(
+          AT_FDCWD, path, UInt64(UInt32(bitPattern: kept)) | how, UInt64(mode & 0o7777),
+          UInt64(RESOLVE_NO_SYMLINKS))
+      }
+    }
+    return unsafe lx_openat2(
+      AT_FDCWD, path, UInt64(UInt32(bitPattern: kept)) | how, 0, UInt64(RESOLVE_NO_SYMLINKS))
+  }
+
   /// One openat on the real path. nil: it needs more than that.
   @inline(__always)
   private static func warm(
@@ -58,10 +80,9 @@ enum Open {
       if creates || writes(flags) { return nil }
     }
     let layer = node.layer
-    var real = flags | O_NOFOLLOW
     // A name that is known to exist is not made again behind a rename's back.
-    if node.kind != .unknown { real &= ~O_CREAT }
-    let r = unsafe lx_openat(AT_FDCWD, fast.real(p, layer: layer), real, mode)
+    let kept = node.kind != .unknown ? flags & ~O_CREAT : flags
+    let r = unsafe openReal(fast.real(p, layer: layer), kept, mode)
     if r < 0 {
       switch r {
       case -Int(ELOOP): return follow ? nil : r
@@ -89,8 +110,7 @@ enum Open {
     }
     DescriptorTable.set(
       fd,
-      DescriptorTable.Entry(
-        overlay: fast.overlay.index, layer: layer, isDirectory: isDirectory, ino: node.shownInode))
+      DescriptorTable.Entry(overlay: fast.overlay.index, node, isDirectory: isDirectory))
     if isDirectory {
       DescriptorTable.setSlot(
         fd, overlay: fast.overlay.index, epoch: fast.overlay.registry?.positions ?? 0,
@@ -129,7 +149,6 @@ enum Open {
     let node = location.lookup.node
     let rel = location.path.view
     let creates = flags & O_CREAT != 0 && flags & O_PATH == 0
-    var ino = node.shownInode
     var result: Int
     switch node.kind {
     case .none, .unknown:
@@ -137,13 +156,12 @@ enum Open {
       if location.trailing { throw .isDirectory }
       guard overlay.hasUpper else { throw .readOnly }
       do throws(Errno) {
-        result = try overlay.createFile(rel, flags: flags & ~O_NOFOLLOW, mode: mode)
+        result = lowest(try overlay.createFile(rel, flags: flags, mode: mode), flags)
       } catch {
         if error == .exists, flags & O_EXCL == 0 { return nil }
         throw error
       }
-      ino = 0
-      return register(result, overlay, layer: 0, isDirectory: false, ino: ino, rel)
+      return register(result, overlay, Node(.file, layer: 0), rel)
     case .directory:
       if creates, !isTemporary(flags) {
         throw flags & O_EXCL != 0 ? .exists : .isDirectory
@@ -155,8 +173,8 @@ enum Open {
           return nil
         }
         return register(
-          try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags, mode)), overlay,
-          layer: 0, isDirectory: false, ino: 0, rel)
+          try unsafe check(openReal(s.real2.unterminated, flags, mode)), overlay,
+          Node(.file, layer: 0), rel)
       }
       if writes(flags) { throw .isDirectory }
     case .link:
@@ -169,6 +187,7 @@ enum Open {
       if creates, flags & O_EXCL != 0 { throw .exists }
       if location.trailing { throw .notDirectory }
     case .file:
+      if creates, location.trailing { throw .isDirectory }
       if creates, flags & O_EXCL != 0 { throw .exists }
       if location.trailing { throw .notDirectory }
       if writes(flags), node.layer > 0 {
@@ -179,25 +198,34 @@ enum Open {
         return nil
       }
     }
-    result = unsafe lx_openat(
-      AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT | O_NOFOLLOW, mode)
+    result = unsafe openReal(s.real2.unterminated, flags & ~O_CREAT, mode)
     if result == -Int(ENOENT) { return nil }
     try check(result)
-    return register(
-      result, overlay, layer: node.layer, isDirectory: node.kind == .directory, ino: ino, rel)
+    return register(result, overlay, node, rel)
+  }
+
+  /// open(2) gives the lowest free number; the turn's lock file held a lower one while the file was
+  /// made.
+  private static func lowest(_ made: Int, _ flags: Int32) -> Int {
+    let fd = Int32(truncatingIfNeeded: made)
+    let copy = lx_fcntl(fd, flags & O_CLOEXEC != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0)
+    guard copy >= 0 else { return made }
+    let spare = copy < made ? made : copy
+    _ = lx_close(Int32(truncatingIfNeeded: spare))
+    return min(copy, made)
   }
 
   private static func register(
-    _ result: Int, _ overlay: Overlay, layer: Int, isDirectory: Bool, ino: UInt64, _ rel: PathView
+    _ result: Int, _ overlay: Overlay, _ node: Node, _ rel: PathView
   ) -> Int {
     let fd = Int32(truncatingIfNeeded: result)
+    let isDirectory = node.kind == .directory
     DescriptorTable.set(
-      fd,
-      DescriptorTable.Entry(
-        overlay: overlay.index, layer: layer, isDirectory: isDirectory, ino: ino))
+      fd, DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory))
     if isDirectory {
       DescriptorTable.setSlot(
-        fd, overlay: overlay.index, epoch: overlay.registry?.positions ?? 0, layer: layer, rel)
+        fd, overlay: overlay.index, epoch: overlay.registry?.positions ?? 0, layer: node.layer,
+        rel)
     }
     return result
   }

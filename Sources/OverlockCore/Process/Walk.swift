@@ -267,7 +267,16 @@ private struct WalkState {
 
   /// "." and ".." may only be taken from a directory.
   mutating func requireDirectory(_ overlay: Int, _ path: PathView) throws(Errno) {
-    guard overlay >= 0, !path.isEmpty else { return }
+    guard overlay >= 0 else {
+      if path.isEmpty { return }
+      var here = scratch.real
+      try here.append(path)
+      var st = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, here.cString, &st, 0))
+      guard st.type == S_IFDIR else { throw .notDirectory }
+      return
+    }
+    if path.isEmpty { return }
     if self.overlay != overlay || !isAt(path) {
       try look(overlay, path, wantBelow: false, fresh: false)
     }
