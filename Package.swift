@@ -17,7 +17,8 @@ let package = Package(
     // The Embedded target must stand here itself: reached only through the C target, the driver
     // would link libswiftCore in.
     .library(name: "overlock", type: .dynamic, targets: ["OverlockShim", "OverlockCoreEmbedded"]),
-    .executable(name: "overlock", targets: ["overlock"]),
+    // Not "overlock": SwiftPM drops a second product of one name. The Makefile makes `overlock` of it.
+    .executable(name: "overlock-cli", targets: ["overlock"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
@@ -33,7 +34,8 @@ let package = Package(
       exclude: ["exports.map", "hooks.def", "make-exports.sh"],
       publicHeadersPath: "include",
       cSettings: [
-        .unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-ftls-model=initial-exec"])
+        .unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-ftls-model=initial-exec"]),
+        .define("OVERLOCK_STEPS", .when(configuration: .debug)),
       ],
       linkerSettings: [
         .unsafeFlags([
@@ -54,5 +56,6 @@ let package = Package(
       swiftSettings: [.strictMemorySafety()]
     ),
     .testTarget(name: "OverlockCoreTests", dependencies: ["OverlockCore"]),
+    .testTarget(name: "OverlockCLITests", dependencies: ["overlock"]),
   ]
 )

@@ -101,6 +101,13 @@ static void start(char **environment) {
     (void)lx_call6(SYS_exit_group, STATUS_CANNOT_START, 0, 0, 0, 0, 0);
   }
   if (ovl_overlays == 0) return;
+#ifdef OVERLOCK_STEPS
+  const char *step = variable(environment, "OVERLOCK_STEP");
+  uint64_t number = 0;
+  for (; step != NULL && *step >= '0' && *step <= '9'; step++)
+    number = number * 10 + (uint64_t)(*step - '0');
+  ovl_fault_step(number);
+#endif
   /* Registered first, so it runs before the child handlers of the program, which may call hooks.
    * _Fork, vfork and clone run no handlers and are hooked. */
   (void)__register_atfork(NULL, NULL, ovl_after_fork_child, __dso_handle);

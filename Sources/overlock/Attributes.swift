@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What the merged root shows of itself is the upper's: a new upper gets mode, owner, times, ACLs and
@@ -19,12 +20,11 @@ enum Attributes {
     if code != 0 { throw Failure(upper.text, code: code) }
   }
 
-  private static func copyExtended(from lower: UnsafePointer<CChar>, to upper: UnsafePointer<CChar>)
-  {
-    let size = unsafe listxattr(lower, nil, 0)
-    guard size > 0 else { return }
-    var names = [CChar](repeating: 0, count: size)
-    let listed = unsafe listxattr(lower, &names, size)
+  private static func copyExtended(
+    from lower: UnsafePointer<CChar>, to upper: UnsafePointer<CChar>
+  ) {
+    var names = [CChar](repeating: 0, count: 65536)
+    let listed = unsafe listxattr(lower, &names, names.count)
     guard listed > 0 else { return }
     for name in names.prefix(listed).split(separator: 0) {
       let text = String(decoding: name.map { UInt8(bitPattern: $0) }, as: UTF8.self)

@@ -21,7 +21,11 @@ struct Failure: Error, Equatable {
     self.status = status
     var line = what
     let words = code == 0 ? "" : Failure.words(code)
-    if !words.isEmpty, !line.lowercased().contains(words.lowercased()) { line += ": " + words }
+    // The core has words of its own for some.
+    let said =
+      line.lowercased().contains(words.lowercased())
+      || (code == ENOENT && line.hasSuffix("no such directory"))
+    if !words.isEmpty, !said { line += ": " + words }
     if !advice.isEmpty { line += "; " + advice }
     self.line = printable(line)
   }

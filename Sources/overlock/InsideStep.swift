@@ -31,7 +31,8 @@ enum InsideStep {
     let isPath = command.bytes.contains(UInt8(ascii: "/"))
     guard code == ENOENT else {
       return Failure(
-        "cannot run \(command.text)", code: code, status: code == ENOTDIR ? .notFound : .notExecutable)
+        "cannot run \(command.text)", code: code,
+        status: code == ENOTDIR ? .notFound : .notExecutable)
     }
     guard isPath else { return Failure("\(command.text): command not found", status: .notFound) }
     guard unsafe command.withCString({ unsafe access($0, F_OK) }) == 0 else {

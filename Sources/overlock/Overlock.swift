@@ -35,7 +35,9 @@ struct Overlock: ParsableCommand {
       failure.exit()
     } catch {
       guard exitCode(for: error).isSuccess else {
-        Failure(message(for: error), advice: "see 'overlock run --help'").exit()
+        let text = message(for: error)
+        Failure(text.prefix(1).lowercased() + text.dropFirst(), advice: "see 'overlock run --help'")
+          .exit()
       }
       print(fullMessage(for: error))
     }

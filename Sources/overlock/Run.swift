@@ -16,22 +16,27 @@ struct Run: ParsableCommand {
       writes below it lands in an upper directory that is kept; the next run finds it again.
 
       OPTIONS, separated by commas:
-        lowerdir=A:B        read-only layers, the top one first
-        upperdir=U          the writable layer; without it the overlay is read-only
-        workdir=W           an empty directory on the upper's file system
-        target=T            the existing directory at which the merged tree appears; may be a lower
-        registry=R          private directory for shared memory (default: /dev/shm/overlock-UID)
-        userxattr           keep marks in user.overlay.* even as root
-        unreached=allow|warn|refuse
-                            what to do when a program is started that preloading cannot reach
-      A ':' or ',' in a path is written '\\:' or '\\,', a backslash '\\\\', any byte '\\NNN' (octal).
+        lowerdir=A:B     read-only layers, the top one first
+        upperdir=U       the writable layer; without it the overlay is read-only
+        workdir=W        an empty directory on the upper's file system
+        target=T         the directory at which the merged tree appears; it
+                         exists, and may itself be a lower
+        registry=R       private directory for shared memory
+                         (default: /dev/shm/overlock-UID)
+        userxattr        keep marks in user.overlay.* even as root
+        unreached=W      allow, warn or refuse: what to do when a program is
+                         started that preloading cannot reach
+      In a path, ':' and ',' are written '\\:' and '\\,', a backslash '\\\\',
+      and any byte '\\NNN' (octal).
 
       ENVIRONMENT
-        OVERLOCK_LIBRARY    path of liboverlock.so (default: beside overlock, then ../lib)
-        XDG_STATE_HOME      where uppers of --over are kept (default: ~/.local/state)
+        OVERLOCK_LIBRARY path of liboverlock.so (default: beside overlock, then
+                         in ../lib)
+        XDG_STATE_HOME   where uppers of --over are kept (default:
+                         ~/.local/state)
 
       EXIT STATUS
-        125  Overlock itself failed: options, layers or surroundings; the command was not run
+        125  Overlock itself failed, and the command was not run
         126  the command was found but cannot be executed
         127  the command was not found
         otherwise that of the command
@@ -82,6 +87,10 @@ struct Run: ParsableCommand {
 
   /// Where the command starts among the arguments, which are passed on as bytes.
   func commandIndex(_ arguments: ArgumentVector) throws -> Int {
+    // What is passed through is not parsed: neither is a request for help in front of it.
+    if let word = command.first, ["--help", "-h"].contains(word) {
+      throw CleanExit.helpRequest(self)
+    }
     var first = arguments.count - command.count
     for i in 1..<first where !arguments.isText(i) {
       throw Failure(
@@ -147,7 +156,7 @@ struct Run: ParsableCommand {
     _ command: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
   ) -> Failure {
     let step = ["overlock", InsideStep.name].map { Path($0) } + [library, working ?? Path("")]
-    var vector: [UnsafeMutablePointer<CChar>?] = unsafe step.map { unsafe $0.withCString { unsafe strdup($0) } }
+    var vector = unsafe step.map { unsafe $0.withCString { unsafe strdup($0) } }
     var i = 0
     while let argument = unsafe command[i] {
       unsafe vector.append(argument)

@@ -2,8 +2,9 @@
 
 Owns the guess that keeps random operations meaningful: most of them should succeed, on names that
 exist. What an operation would change is kept back until it is known to have succeeded; the guess
-is refreshed now and then and may be wrong between: nothing compares against it. Also owns the spellings: relative to the worker's directory, absolute, relative
-to a held descriptor, with superfluous dots and slashes, too long, through a file.
+is refreshed now and then and may be wrong between: nothing compares against it. Also owns the
+spellings: relative to the worker's directory, absolute, relative to a held descriptor, with
+superfluous dots and slashes, too long, through a file.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class Chooser:
     # Spellings.
 
     def name(self, operation: Operation, path: str, key: str = "path") -> Operation:
-        """Writes one spelling of `path` into the operation, and the descriptor it is relative to."""
+        """Writes one spelling of `path` into the operation, and the descriptor it starts from."""
         if self.chance(0.015):
             operation[key] = self._bad(path)
             return operation

@@ -51,7 +51,8 @@ class Outcome:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare an overlay with a plain directory.")
-    parser.add_argument("--library", default="", help="liboverlock.so; without it no overlock world")
+    parser.add_argument("--library", default="",
+                        help="liboverlock.so; without it, no overlock world")
     parser.add_argument("--seeds", type=int, help="how many seeds (default: 10, or 1 with --seed)")
     parser.add_argument("--seed", type=int, help="the first seed (default: 1)")
     parser.add_argument("--operations", type=int, default=400, help="operations a seed")
@@ -85,8 +86,9 @@ def make_plan(options: argparse.Namespace, no_kernel: str) -> Plan:
     if no_kernel and "kernel" in worlds:
         print(f"kernel world skipped: {no_kernel}")
         worlds = tuple(name for name in worlds if name != "kernel")
+    ignore = tuple(known for known in options.ignore.split(",") if known)
     return Plan(worlds, tuple(options.check.split(",")), not no_kernel, options.dir_nlink,
-                bool(options.keep), ignore=tuple(options.ignore.split(",")) if options.ignore else ())
+                bool(options.keep), ignore=ignore)
 
 
 def make_case(seed: int | Case, options: argparse.Namespace, settings: Settings) -> Case:

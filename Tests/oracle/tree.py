@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass
 class Entry:
-    """One name in one layer. `pieces` are (offset, text, repetitions): what is between is a hole."""
+    """One name in one layer. `pieces` are (offset, text, repetitions); the rest is holes."""
 
     kind: str  # file, dir, link, fifo, sock, char, whiteout
     mode: int = 0o644

@@ -70,7 +70,8 @@ class Yard:
         changes = []
         for lower, before in zip(self.lowers, self.before):
             now = manifest(lower)
-            changes += [f"{os.path.basename(lower)}/{path}: {before.get(path)} is now {now.get(path)}"
+            name = os.path.basename(lower)
+            changes += [f"{name}/{path}: {before.get(path)} is now {now.get(path)}"
                         for path in sorted(before.keys() | now.keys())
                         if before.get(path) != now.get(path)]
         return changes

@@ -137,7 +137,10 @@ public func ovlLink(
   _ oldDirfd: Int32, _ old: UnsafePointer<CChar>?, _ newDirfd: Int32,
   _ new: UnsafePointer<CChar>?, _ flags: Int32
 ) -> Int {
-  unsafe twoNames(
+  if let old = unsafe old, unsafe old.pointee == 0, flags & AT_EMPTY_PATH != 0 {
+    return unsafe linkDescriptor(oldDirfd, newDirfd, new, flags)
+  }
+  return unsafe twoNames(
     oldDirfd, old, newDirfd, new, followOld: flags & AT_SYMLINK_FOLLOW != 0
   ) { (from, to, s) throws(Errno) -> Int in
     if from.overlay < 0, to.overlay < 0 {
@@ -155,6 +158,30 @@ public func ovlLink(
     if from.trailing, from.lookup.node.kind != .directory { throw .notDirectory }
     try Overlay(index: from.overlay).link(from.path.view, to.path.view)
     return 0
+  }
+}
+
+/// linkat(fd, "", …, AT_EMPTY_PATH): the descriptor's object, which is not to be a lower inode.
+private func linkDescriptor(
+  _ fd: Int32, _ newDirfd: Int32, _ new: UnsafePointer<CChar>?, _ flags: Int32
+) -> Int {
+  unsafe changeName(newDirfd, new, outside: { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }) {
+    (location, overlay) throws(Errno) in
+    if location.lookup.node.kind != .none { throw .exists }
+    if location.trailing { throw .noEntry }
+    let rel = location.path.view
+    try withScratch { (s) throws(Errno) in
+      var here = s.here
+      let entry = DescriptorTable.entry(fd)
+      if entry.isLower || !entry.isKnown,
+        let (source, _) = try DescriptorObject.find(fd, entry, &here, s)
+      {
+        guard source.index == overlay.index else { throw .crossDevice }
+        try overlay.link(here.view, rel)
+      } else {
+        _ = try overlay.create(rel) { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }
+      }
+    }
   }
 }
 

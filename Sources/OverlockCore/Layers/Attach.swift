@@ -34,7 +34,10 @@ extension Overlay {
     var configuration = Configuration(self, message, s)
     try configuration.compile(options, message: &message)
     registry?.keep(self, line: line)
-    if hasUpper { sweepAbandoned() }
+    if hasUpper {
+      if hasMovedDirectories() { registry?.noteDirectoryMoved() }
+      sweepAbandoned()
+    }
   }
 
   private func adopt(_ registry: Registry) throws(Errno) {
@@ -52,7 +55,7 @@ extension Overlay {
     unsafe raw.pointee.key1 = registry.key1
   }
 
-  /// The overlay's id: its upper's device and inode; without an upper a hash of what it shows.
+  /// The overlay's id: its upper's device, inode and birth (inode numbers are used again); without an upper a hash of what it shows.
   private func identity(_ options: Options, _ message: inout PathBuffer) throws(Errno) -> UInt64 {
     var hash = PathHash(0x6f76_6572, 0x6c6f_636b)
     if options.upper.isEmpty {
@@ -60,18 +63,19 @@ extension Overlay {
       hash.append(options.target.base, options.target.count)
       return hash.a ^ hash.b
     }
-    var st = stat()
+    var words: InlineArray<5, UInt64> = InlineArray(repeating: 0)
     let path = unsafe UnsafeRawPointer(options.upper.base).assumingMemoryBound(to: CChar.self)
-    let r = unsafe lx_fstatat(AT_FDCWD, path, &st, 0)
+    let r = unsafe withUnsafeMutablePointer(to: &words) {
+      unsafe lx_identity(path, UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt64.self))
+    }
     if r < 0 {
       try message.append("upperdir ")
       try message.append(options.upper)
       try message.append(r == -Int(ENOENT) ? ": no such directory" : ": cannot be opened")
       throw Errno(result: r)
     }
-    var words: (UInt64, UInt64) = (st.device, st.inode)
     unsafe withUnsafePointer(to: &words) {
-      unsafe hash.append(UnsafeRawPointer($0).assumingMemoryBound(to: UInt8.self), 16)
+      unsafe hash.append(UnsafeRawPointer($0).assumingMemoryBound(to: UInt8.self), 40)
     }
     return hash.a ^ hash.b
   }

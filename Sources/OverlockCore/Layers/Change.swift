@@ -29,7 +29,7 @@ extension Overlay {
     var hash = emptyHash
     let parent = rel.parent
     hash.appendComponents(parent)
-    try copyUpParents(rel)
+    try copyUpParents(rel, changing: true)
     var turn = try Turn(self, s2)
     do throws(Errno) {
       return try changeUnder(&turn, rel, hash, missing: missing, epoch: epoch, s, s2)

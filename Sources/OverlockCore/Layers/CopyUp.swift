@@ -7,7 +7,10 @@ import CLinux
 /// are the same object to the program.
 extension Overlay {
   /// Sees to it that the directory of `rel` is in the upper.
-  func copyUpParents(_ rel: PathView) throws(Errno) {
+  ///
+  /// - Parameter changing: a name in it is about to be made or removed: refused where the lower
+  ///   directory refuses it, since its copy may be ours.
+  func copyUpParents(_ rel: PathView, changing: Bool = false) throws(Errno) {
     let parent = rel.parent
     if parent.isEmpty { return }
     try withScratch { (s) throws(Errno) in
@@ -16,6 +19,16 @@ extension Overlay {
       var st = stat()
       let r = unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW)
       if r == 0, st.type == S_IFDIR { return }
+      if changing, lx_geteuid() != 0 {
+        var merge = Merge(self, s)
+        let look = try self.lookup(parent, s, merge: &merge)
+        if look.isWhole, look.node.kind == .directory, look.node.layer > 0 {
+          let r = unsafe lx_faccessat2(
+            AT_FDCWD, s.real2.unterminated, W_OK | X_OK, AT_EACCESS)
+          if r != -Int(EROFS) { try check(r) }
+        }
+        try self.upperPath(parent, into: &path)
+      }
       var end = 0
       while end < parent.count {
         while end < parent.count, parent[end] != slash { end += 1 }
@@ -104,17 +117,16 @@ extension Overlay {
       try unsafe check(lx_mknodat(AT_FDCWD, to, st.st_mode & (S_IFMT | 0o600), UInt64(st.st_rdev)))
     }
     Fault.step()
-    try copyAttributes(to, from: from, st, s)
+    try copyAttributes(to, from: from, st, shown: shown, s)
     Fault.step()
-    try setOrigin(to, shown)
-    Fault.step()
-    try copyTimes(to, st)
+    try copyTimes(to, st, now: truncate && st.type == S_IFREG && st.st_size > 0)
   }
 
   /// Owner, xattrs (ACLs and capabilities among them), mode, in this order: chown drops
   /// capabilities and set-id bits.
   private func copyAttributes(
-    _ to: UnsafePointer<CChar>, from: UnsafePointer<CChar>, _ st: stat, _ s: Scratch
+    _ to: UnsafePointer<CChar>, from: UnsafePointer<CChar>, _ st: stat, shown: UInt64,
+    _ s: Scratch
   ) throws(Errno) {
     let r = unsafe lx_fchownat(AT_FDCWD, to, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW)
     // Without the right to give files away the copy is ours, as if we had written a new file.
@@ -124,6 +136,9 @@ extension Overlay {
       try check(r)
     }
     try ExtendedAttributes.copy(to, from: from, s)
+    // Before the mode: xattrs may need the owner's right to write.
+    try setOrigin(to, shown)
+    Fault.step()
     if st.type != S_IFLNK {
       var mode = st.st_mode & 0o7777
       // A directory that its owner may not write cannot be renamed by an unprivileged owner: that
@@ -133,9 +148,11 @@ extension Overlay {
     }
   }
 
-  func copyTimes(_ to: UnsafePointer<CChar>, _ st: stat) throws(Errno) {
+  /// - Parameter now: data went: it was modified just now.
+  func copyTimes(_ to: UnsafePointer<CChar>, _ st: stat, now: Bool = false) throws(Errno) {
     var st = st
     var times = unsafe (lx_atime(&st), lx_mtime(&st))
+    if now { times.1.tv_nsec = (1 << 30) - 1  // UTIME_NOW }
     try unsafe withUnsafePointer(to: &times) { (p) throws(Errno) in
       try unsafe check(
         lx_utimensat(

@@ -10,7 +10,8 @@ extension Overlay {
   ///
   /// - Errors: EEXIST the name exists; and as `make`.
   func create(
-    _ rel: PathView, directory: Bool = false, _ make: (UnsafePointer<CChar>) -> Int
+    _ rel: PathView, directory: Bool = false, mode: UInt32 = 0o7777,
+    _ make: (UnsafePointer<CChar>) -> Int
   ) throws(Errno) -> Int {
     try changing(rel, missing: true, epoch: false) { (c) throws(Errno) -> Int in
       guard c.look.node.kind == .none else { throw .exists }
@@ -22,7 +23,7 @@ extension Overlay {
       let result = try unsafe check(make(staged.cString))
       Fault.step()
       do throws(Errno) {
-        try self.inherit(staged, directory: directory, c.rel, c.s)
+        try self.inherit(staged, directory: directory, mode: mode, c.rel, c.s)
         if directory {
           try unsafe self.setLetter(.opaque, staged.cString, UInt8(ascii: "y"))
           Fault.step()
@@ -48,7 +49,7 @@ extension Overlay {
   /// What a new object gets from its directory and the workdir could not give it: the group of a
   /// setgid directory, and the default ACL.
   private func inherit(
-    _ staged: PathBuffer, directory: Bool, _ rel: PathView, _ s: Scratch
+    _ staged: PathBuffer, directory: Bool, mode: UInt32, _ rel: PathView, _ s: Scratch
   ) throws(Errno) {
     var parent = s.real
     try upperPath(rel.parent, into: &parent)
@@ -64,18 +65,18 @@ extension Overlay {
           lx_fchmodat(AT_FDCWD, staged.cString, made.st_mode & 0o7777 | S_ISGID))
       }
     }
-    try DefaultACL.apply(staged, directory: directory, parent: parent, s)
+    try DefaultACL.apply(staged, directory: directory, mode: mode, parent: parent, s)
   }
 
   /// mkdir(2). Errors: EEXIST, EROFS, and as the upper answered.
   func makeDirectory(_ rel: PathView, mode: UInt32) throws(Errno) {
-    _ = try create(rel, directory: true) { lx_mkdirat(AT_FDCWD, $0, mode) }
+    _ = try create(rel, directory: true, mode: mode) { lx_mkdirat(AT_FDCWD, $0, mode) }
   }
 
   /// mknod(2). A device 0/0 is a whiteout: it cannot be made, as in the kernel's overlay.
   func makeNode(_ rel: PathView, mode: UInt32, device: UInt64) throws(Errno) {
     if mode & S_IFMT == S_IFCHR, device == 0 { throw .permission }
-    _ = try create(rel) { lx_mknodat(AT_FDCWD, $0, mode, device) }
+    _ = try create(rel, mode: mode) { lx_mknodat(AT_FDCWD, $0, mode, device) }
   }
 
   /// symlink(2).
@@ -85,7 +86,7 @@ extension Overlay {
 
   /// A new regular file, opened. Errors: EEXIST somebody made it meanwhile.
   func createFile(_ rel: PathView, flags: Int32, mode: UInt32) throws(Errno) -> Int {
-    try create(rel) {
+    try create(rel, mode: mode) {
       unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
     }
   }

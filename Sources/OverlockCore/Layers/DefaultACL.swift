@@ -12,7 +12,7 @@ enum DefaultACL {
   /// Gives the staged object the directory's default ACL as its access ACL, cut down by the mode that
   /// it was made with; a directory inherits the default ACL too.
   static func apply(
-    _ staged: PathBuffer, directory: Bool, parent: PathBuffer, _ s: Scratch
+    _ staged: PathBuffer, directory: Bool, mode requested: UInt32, parent: PathBuffer, _ s: Scratch
   ) throws(Errno) {
     let n = unsafe lx_getxattr(parent.cString, name(false), s.spare, 8192, 1)
     if n <= 4 { return }
@@ -22,8 +22,8 @@ enum DefaultACL {
     if st.type == S_IFLNK { return }
     if directory { try unsafe check(lx_setxattr(path, name(false), s.spare, n, 0, 1)) }
     // struct posix_acl_xattr_entry { u16 tag, u16 permissions, u32 id } after a u32 version. The
-    // umask does not count where there is a default ACL, but it has been applied already: the
-    // owner, mask (or group) and other entries are cut down by the mode.
+    // umask does not count where there is a default ACL: the owner, mask (or group) and other entries
+    // are cut down by the mode that was asked for.
     let base = unsafe UnsafeMutableRawPointer(s.spare)
     var hasMask = false
     var offset = 4
@@ -37,7 +37,7 @@ enum DefaultACL {
     while offset + 8 <= n {
       let tag = unsafe base.loadUnaligned(fromByteOffset: offset, as: UInt16.self)
       let bits = unsafe base.loadUnaligned(fromByteOffset: offset + 2, as: UInt16.self)
-      let mode = UInt16(truncatingIfNeeded: st.st_mode)
+      let mode = UInt16(truncatingIfNeeded: requested)
       var cut: UInt16 = 7
       switch tag {
       case 0x01: cut = mode >> 6 & 7

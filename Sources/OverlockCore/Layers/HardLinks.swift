@@ -12,10 +12,12 @@ extension Overlay {
   func enterIndex(_ staged: PathBuffer, shown: UInt64, names: UInt64, _ s: Scratch) throws(Errno) {
     var index = s.link
     try indexPath(shown, into: &index)
+    // With its count before it becomes visible.
+    try setLinkDifference(staged, Int(truncatingIfNeeded: names) - 1)
     let r = unsafe lx_renameat2(
       AT_FDCWD, staged.cString, AT_FDCWD, index.cString, UInt32(RENAME_NOREPLACE))
     if r == 0 {
-      try setLinkDifference(index, Int(truncatingIfNeeded: names) - 1)
+      Fault.step()
     } else if r == -Int(EEXIST) {
       try removeStaged(staged)
     } else {
@@ -27,10 +29,15 @@ extension Overlay {
 
   /// One more upper name for the group: the lower name it stands for is no longer counted.
   func linkFromIndex(_ index: PathBuffer, _ staged: PathBuffer) throws(Errno) {
-    let difference = linkDifference(index)
+    var st = stat()
+    try unsafe check(lx_fstatat(AT_FDCWD, index.cString, &st, AT_SYMLINK_NOFOLLOW))
+    let total = st.links + linkDifference(index)
+    // Two steps, one truth: while it is written as a total, one link more or less changes nothing.
+    try setLinkTotal(index, total, links: st.links)
+    Fault.step()
     try unsafe check(lx_linkat(AT_FDCWD, index.cString, AT_FDCWD, staged.cString, 0))
     Fault.step()
-    try setLinkDifference(index, difference - 1)
+    try setLinkDifference(index, total - st.links - 1)
   }
 
   private var linkAttribute: UnsafePointer<CChar> {
@@ -49,6 +56,7 @@ extension Overlay {
     let n = unsafe withUnsafeMutablePointer(to: &text) { p in
       unsafe lx_getxattr(path, linkAttribute, p, 24, nofollow)
     }
+    if n == 17, text[0] == UInt8(ascii: "T") { return totalDifference(path, text, nofollow) }
     guard n > 2, text[0] == UInt8(ascii: "U") else { return 0 }
     var value = 0
     for i in 2..<min(n, 24) {
@@ -56,6 +64,38 @@ extension Overlay {
       value = value * 10 + Int(text[i] - 48)
     }
     return text[1] == UInt8(ascii: "-") ? -value : value
+  }
+
+  /// A count that was interrupted: the total, and the links there were when it was written.
+  private func totalDifference(
+    _ path: UnsafePointer<CChar>, _ text: InlineArray<24, UInt8>, _ nofollow: Int32
+  ) -> Int {
+    var total = 0
+    var links = 0
+    for i in 0..<8 {
+      total = total << 8 | Int(text[1 + i])
+      links = links << 8 | Int(text[9 + i])
+    }
+    var st = stat()
+    guard
+      unsafe lx_fstatat(AT_FDCWD, path, &st, nofollow != 0 ? AT_SYMLINK_NOFOLLOW : 0) == 0
+    else { return 0 }
+    // The interrupted link was made (one more) or not; names removed since count as they do.
+    return st.links > links ? total - links - 1 : total - links
+  }
+
+  private func setLinkTotal(_ path: PathBuffer, _ total: Int, links: Int) throws(Errno) {
+    var text: InlineArray<17, UInt8> = InlineArray(repeating: 0)
+    text[0] = UInt8(ascii: "T")
+    for i in 0..<8 {
+      text[1 + i] = UInt8(truncatingIfNeeded: total >> (56 - 8 * i))
+      text[9 + i] = UInt8(truncatingIfNeeded: links >> (56 - 8 * i))
+    }
+    let path = unsafe path.cString
+    let r = unsafe withUnsafePointer(to: &text) {
+      unsafe lx_setxattr(path, linkAttribute, $0, 17, 0, 1)
+    }
+    try check(r)
   }
 
   func setLinkDifference(_ path: PathBuffer, _ difference: Int) throws(Errno) {
@@ -85,6 +125,10 @@ extension Overlay {
       try self.upperPath(rel.parent, into: &parent)
       try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &st, AT_SYMLINK_NOFOLLOW))
       try self.markImpureChecked(rel.parent, parent)
+      // A copy-up that died between the index and the name left a link of its own.
+      var anchor = c.s2.rest
+      try self.anchorPath(c.look.node.shownInode, into: &anchor)
+      try self.removeStaged(anchor)
       try self.linkFromIndex(index, staged)
       Fault.step()
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)

@@ -81,7 +81,7 @@ extension Overlay {
           // Nothing to copy up for a directory that cannot go.
           guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
         }
-        try self.copyUpParents(rel)
+        try self.copyUpParents(rel, changing: true)
         var turn = try Turn(self, s2)
         defer { turn.release() }
         let lowersToo = first.node.layer > 0 || first.node.has(Node.below)

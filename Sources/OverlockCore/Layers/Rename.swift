@@ -40,8 +40,9 @@ extension Overlay {
     let from = try find(old, s, &merge)
     guard from.node.kind != .none else { throw .noEntry }
     let fromInode = try inode(from.node, s)
-    if new.count > old.count, new.isAt(orBelow: old) { throw .invalid }
     let to = try find(new, s, &merge)
+    if to.node.kind != .none, flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
+    if new.count > old.count, new.isAt(orBelow: old) { throw .invalid }
     if try refuses(from.node, to.node, flags, old, new) { return true }
     if to.node.kind != .none, !exchange {
       if to.node.kind != .directory, try inode(to.node, s) == fromInode { return true }
@@ -51,13 +52,14 @@ extension Overlay {
         throw .notEmpty
       }
     }
+    try copyUpParents(old, changing: true)
+    try copyUpParents(new, changing: true)
     try bringUp(old, from.node)
     if exchange {
       try bringUp(new, to.node)
     } else if to.node.kind != .none, to.node.kind != .directory {
       try countLink(new)
     }
-    try copyUpParents(new)
     return false
   }
 
@@ -147,6 +149,7 @@ extension Overlay {
         try self.upperPath(old, into: &oldPath)
         var newPath = s2.real2
         try self.upperPath(new, into: &newPath)
+        try self.noteMoves(old, new, from.node, fromMerge, to.node, toMerge, exchange)
         try self.bend(oldPath, from.node, fromMerge, uncovers: to.node.has(Node.below), s2)
         if exchange {
           try self.bend(newPath, to.node, toMerge, uncovers: from.node.has(Node.below), s2)
@@ -176,6 +179,19 @@ extension Overlay {
       && st.type != S_IFCHR
   }
 
+  /// Keeps the index of moved directories true, where directories that lowers contribute to move.
+  private func noteMoves(
+    _ old: PathView, _ new: PathView, _ from: Node, _ fromMerge: Merge, _ to: Node,
+    _ toMerge: Merge, _ exchange: Bool
+  ) throws(Errno) {
+    if from.kind == .directory {
+      try noteMoved(from.shownInode, isLower: fromMerge.count > 1, from: old, to: new)
+    }
+    if exchange, to.kind == .directory {
+      try noteMoved(to.shownInode, isLower: toMerge.count > 1, from: new, to: old)
+    }
+  }
+
   /// Prepares a directory for standing at another name.
   private func bend(
     _ path: PathBuffer, _ node: Node, _ merge: Merge, uncovers: Bool, _ s: Scratch
@@ -189,7 +205,6 @@ extension Overlay {
       try unsafe check(
         lx_setxattr(
           path.cString, OverlayAttribute.redirect.name(self), value.base, value.count, 0, 1))
-      registry?.noteDirectoryMoved()
       Fault.step()
     } else if uncovers, !node.has(Node.opaque) {
       if has(OVL_NO_XATTRS) { throw .crossDevice }

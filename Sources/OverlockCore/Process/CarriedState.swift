@@ -38,7 +38,7 @@ enum CarriedState {
     try withScratch { (s) throws(Errno) in
       var here = s.here
       guard let position = try WorkingDirectory.cached(into: &here), position.overlay >= 0,
-        position.layer > 0
+        position.layer > 0, position.layer < Overlay(index: position.overlay).layerCount
       else { return }
       let overlay = Overlay(index: position.overlay)
       if overlay.layerPath(position.layer).equals(overlay.target) { return }

@@ -11,6 +11,12 @@ enum CrossBorder {
     guard from.overlay < 0, to.overlay >= 0 else {
       // Out of an overlay the name may need a whiteout in its place: copy and remove.
       if from.overlay >= 0, from.lookup.node.kind == .none { throw .noEntry }
+      if to.overlay < 0 {
+        var parent = s.rest
+        try parent.append(to.path.view.parent)
+        try parent.append(slash)
+        try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
+      }
       throw .crossDevice
     }
     var st = stat()

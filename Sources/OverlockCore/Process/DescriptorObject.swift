@@ -15,6 +15,7 @@ enum DescriptorObject {
     let shift = here.count - rel.count
     for i in 0..<rel.count { unsafe here.base[i] = here.base[i + shift] }
     here.count = rel.count
+    if layer < overlay.layerCount { _ = try overlay.followMoved(&here, layer: layer) }
     var merge = Merge(overlay, s)
     let look = try overlay.lookup(here.view, s, merge: &merge)
     guard look.isWhole, look.node.kind != .none else { throw .noEntry }

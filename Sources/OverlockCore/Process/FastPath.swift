@@ -232,7 +232,11 @@ struct FastPath {
           i += 1
           trailing = true
         }
-        if unsafe text[i] == 0 { break }
+        if unsafe text[i] == 0 {
+          // So long a text is ENAMETOOLONG, however little it says.
+          if i >= Int(OVL_PATH_MAX) - 256 { return false }
+          break
+        }
         let name = i
         while unsafe text[i] != slash && text[i] != 0 { i += 1 }
         let length = i - name

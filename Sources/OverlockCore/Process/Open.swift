@@ -14,6 +14,10 @@ enum Open {
   ) -> Int {
     let exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL && flags & O_PATH == 0
     let follow = flags & O_NOFOLLOW == 0 && !exclusive
+    // Refused before any path is looked at (fs/open.c, build_open_flags).
+    if flags & O_PATH == 0, flags & (O_CREAT | O_DIRECTORY) == O_CREAT | O_DIRECTORY {
+      return -Int(EINVAL)
+    }
     let fast = unsafe FastPath.find(p, dirfd, path)
     switch fast.outcome {
     case .outside:

@@ -26,11 +26,14 @@ enum ProcLink {
         lowers = position.overlay >= 0
       }
       guard text.hasPrefix("/proc/") || lowers,
-        let (overlay, rel, _) = RealPaths.merged(link.view, lowers: lowers)
+        let (overlay, rel, layer) = RealPaths.merged(link.view, lowers: lowers)
       else { return passResult }
+      var here = s.here
+      try here.append(rel)
+      if layer < overlay.layerCount { _ = try overlay.followMoved(&here, layer: layer) }
       var shown = s.rest
       try shown.append(overlay.target)
-      try shown.appendBelow(rel)
+      try shown.appendBelow(here.view)
       if shown.count == 0 { try shown.append(slash) }
       let length = min(size, shown.count)
       unsafe copyBytes(

@@ -19,6 +19,8 @@ enum RealPaths {
         return (overlay, below(real, root), layer)
       }
     }
+    // What the target itself covers, seen by who was in it before: no layer has it.
+    if let (overlay, rel) = target(of: real) { return (overlay, rel, overlay.layerCount) }
     return nil
   }
 

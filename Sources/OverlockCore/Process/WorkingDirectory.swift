@@ -56,6 +56,7 @@ enum WorkingDirectory {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
+      if layer < overlay.layerCount { _ = try overlay.followMoved(&path, layer: layer) }
       return Position(overlay: overlay.index, layer: layer)
     }
     return Position(overlay: -1, layer: 0)
@@ -98,6 +99,7 @@ enum WorkingDirectory {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
+      if layer < overlay.layerCount { _ = try overlay.followMoved(&path, layer: layer) }
       let epoch = overlay.registry?.positions ?? 0
       if overlay.registry != nil {
         DescriptorTable.setSlot(

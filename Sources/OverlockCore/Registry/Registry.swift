@@ -31,7 +31,9 @@ import CLinux
   @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0001 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0002 }
+  /// Whether a word could be some build's layout word: anything else is a scribble.
+  static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_699_264 }
 
   static var turnCount: Int { 1024 }

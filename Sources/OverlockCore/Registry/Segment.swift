@@ -29,7 +29,12 @@ enum Segment {
       let fd = unsafe lx_openat(AT_FDCWD, path.cString, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
       if fd >= 0 {
         defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }
-        return .attached(try map(Int32(truncatingIfNeeded: fd), uid))
+        if let registry = try map(Int32(truncatingIfNeeded: fd), uid) {
+          return .attached(registry)
+        }
+        // Cut short by somebody: it holds nothing, make it anew.
+        _ = unsafe lx_unlinkat(AT_FDCWD, path.cString, 0)
+        continue
       }
       guard fd == -Int(ENOENT) else { return .unavailable }
       path.count = folder
@@ -50,18 +55,25 @@ enum Segment {
     return st.type == S_IFDIR && st.st_uid == uid && st.st_mode & 0o022 == 0
   }
 
-  private static func map(_ fd: Int32, _ uid: UInt32) throws(Errno) -> Registry {
+  private static func map(_ fd: Int32, _ uid: UInt32) throws(Errno) -> Registry? {
     var st = stat()
     try unsafe check(lx_fstat(fd, &st))
     guard st.st_uid == uid, st.type == S_IFREG, st.st_mode & 0o077 == 0 else {
       throw .permission
     }
-    guard st.st_size == Registry.size else { throw Errno(rawValue: EPROTO) }
+    guard st.st_size == Registry.size else {
+      var word: UInt64 = 0
+      if unsafe lx_pread(fd, &word, 8, 0) == 8, Registry.isLayoutWord(word) {
+        throw Errno(rawValue: EPROTO)
+      }
+      return nil
+    }
     guard
       let base = unsafe lx_mmap(Registry.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd)
     else { throw .noMemory }
     let registry = unsafe Registry(base)
-    guard registry.layout == Registry.layoutWord || registry.layout == 0 else {
+    let layout = registry.layout
+    if layout != Registry.layoutWord, Registry.isLayoutWord(layout) {
       _ = unsafe lx_munmap(base, Registry.size)
       throw Errno(rawValue: EPROTO)
     }

@@ -1,0 +1,125 @@
+import CLinux
+
+/// Lower directories that were renamed: `workdir/overlock/moved/<shown inode>` is a symbolic link whose
+/// text is the directory's present path in the merged tree.
+///
+/// A descriptor or working directory on a lower directory shows that lower path for ever; this tells
+/// where it is now. Written under the epoch's turn, before the rename; wrong for a killed rename only
+/// as far as the redirect of the rename itself, which the lookup of the path then contradicts.
+extension Overlay {
+  private func movedPath(_ shown: UInt64, into path: inout PathBuffer) throws(Errno) {
+    path.count = 0
+    try path.append(work)
+    try path.append("/moved/")
+    try path.append(hex: shown)
+  }
+
+  private func write(_ entry: PathBuffer, _ text: PathBuffer, _ s: Scratch) throws(Errno) {
+    var staged = s.here
+    try staged.append(entry.view)
+    try staged.append(".new")
+    _ = unsafe lx_unlinkat(AT_FDCWD, staged.cString, 0)
+    // An empty link cannot be made: the root never moves, so the text is never empty.
+    try unsafe check(lx_symlinkat(text.cString, AT_FDCWD, staged.cString))
+    try unsafe check(lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, entry.cString, 0))
+  }
+
+  /// Notes that the directory `old`, of that shown inode, is about to be `new`, and so everything noted
+  /// below it. Under the epoch's turn.
+  func noteMoved(_ shown: UInt64, isLower: Bool, from old: PathView, to new: PathView)
+    throws(Errno)
+  {
+    try withScratch { (s) throws(Errno) in
+      if self.registry?.directoriesMoved ?? true {
+        try self.moveBelow(old, new, s)
+      }
+      guard isLower else { return }
+      var entry = s.real
+      try self.movedPath(shown, into: &entry)
+      var text = s.link
+      try text.append(new)
+      try self.write(entry, text, s)
+      self.registry?.noteDirectoryMoved()
+    }
+  }
+
+  private func moveBelow(_ old: PathView, _ new: PathView, _ s: Scratch) throws(Errno) {
+    var folder = s.real2
+    try folder.append(work)
+    try folder.append("/moved")
+    let opened = try unsafe check(
+      lx_openat(AT_FDCWD, folder.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+    let fd = Int32(truncatingIfNeeded: opened)
+    defer { _ = lx_close(fd) }
+    try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
+      var entry = s.real
+      try entry.append(folder.view)
+      try entry.append(slash)
+      try entry.append(name)
+      var text = s.link
+      let n = unsafe lx_readlinkat(
+        AT_FDCWD, entry.cString,
+        UnsafeMutableRawPointer(text.base).assumingMemoryBound(to: CChar.self), 4096)
+      guard n > 0 else { return true }
+      text.count = n
+      guard text.view.isAt(orBelow: old), !text.view.equals(old) else { return true }
+      var moved = s.rest
+      try moved.append(new)
+      try moved.append(text.view.from(old.count))
+      try self.write(entry, moved, s)
+      return true
+    }
+  }
+
+  /// The merged path of a path below a lower's root, if a directory on the way was renamed. Replaces
+  /// the path; false: nothing was.
+  func followMoved(_ rel: inout PathBuffer, layer: Int) throws(Errno) -> Bool {
+    guard layer > 0, registry?.directoriesMoved ?? hasUpper, hasUpper else { return false }
+    return try withScratch { (s) throws(Errno) -> Bool in
+      var end = rel.count
+      while end > 0 {
+        var real = s.real
+        try real.append(self.layerPath(layer))
+        try real.appendBelow(rel.view.prefix(end))
+        var st = stat()
+        if unsafe lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW) == 0,
+          st.type == S_IFDIR
+        {
+          var entry = s.real2
+          try self.movedPath(self.shownInode(st.inode, layer: layer), into: &entry)
+          var text = s.link
+          let n = unsafe lx_readlinkat(
+            AT_FDCWD, entry.cString,
+            UnsafeMutableRawPointer(text.base).assumingMemoryBound(to: CChar.self), 4096)
+          if n > 0 {
+            text.count = n
+            try text.append(rel.view.from(end))
+            try rel.set(text.view)
+            return true
+          }
+        }
+        end = rel.view.prefix(end).parent.count
+      }
+      return false
+    }
+  }
+
+  /// Whether the lasting index of moved directories holds anything.
+  func hasMovedDirectories() -> Bool {
+    var any = false
+    try? withScratch { (s) throws(Errno) in
+      var folder = s.real
+      try folder.append(self.work)
+      try folder.append("/moved")
+      let opened = try unsafe check(
+        lx_openat(AT_FDCWD, folder.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+      let fd = Int32(truncatingIfNeeded: opened)
+      defer { _ = lx_close(fd) }
+      try DirectoryReader.each(fd, s) { (_, _, _) throws(Errno) in
+        any = true
+        return false
+      }
+    }
+    return any
+  }
+}
