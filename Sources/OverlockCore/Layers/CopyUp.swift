@@ -152,7 +152,8 @@ extension Overlay {
   func copyTimes(_ to: UnsafePointer<CChar>, _ st: stat, now: Bool = false) throws(Errno) {
     var st = st
     var times = unsafe (lx_atime(&st), lx_mtime(&st))
-    if now { times.1.tv_nsec = (1 << 30) - 1  // UTIME_NOW }
+    // UTIME_NOW, whose macro has a cast that Swift does not import.
+    if now { times.1.tv_nsec = (1 << 30) - 1 }
     try unsafe withUnsafePointer(to: &times) { (p) throws(Errno) in
       try unsafe check(
         lx_utimensat(

@@ -87,7 +87,7 @@ extension Overlay {
   /// A new regular file, opened. Errors: EEXIST somebody made it meanwhile.
   func createFile(_ rel: PathView, flags: Int32, mode: UInt32) throws(Errno) -> Int {
     try create(rel, mode: mode) {
-      unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
+      unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL, mode)
     }
   }
 }
