@@ -35,7 +35,9 @@ extension Overlay {
     try configuration.compile(options, message: &message)
     registry?.keep(self, line: line)
     if hasUpper {
-      if hasMovedDirectories() { registry?.noteDirectoryMoved() }
+      // What the registry says of lasting things it may have lost: ask the workdir.
+      if hasEntries("/moved") { registry?.noteDirectoryMoved() }
+      if hasEntries("/index") { registry?.noteIndex() }
       sweepAbandoned()
     }
   }
@@ -94,20 +96,29 @@ extension Overlay {
     }
   }
 
-  private func hasStaged(_ s: Scratch) throws(Errno) -> Bool {
+  /// Whether a folder of the workdir holds anything.
+  private func hasEntries(_ folder: StaticString) -> Bool {
     var any = false
-    try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
+    try? withScratch { (s) throws(Errno) in
       var path = s.real
       try path.append(self.work)
-      try path.append(folder.name)
-      let opened = unsafe lx_openat(
-        AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-      let fd = Int32(truncatingIfNeeded: try check(opened))
+      try path.append(folder)
+      let opened = try unsafe check(
+        lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+      let fd = Int32(truncatingIfNeeded: opened)
       defer { _ = lx_close(fd) }
       try DirectoryReader.each(fd, s) { (_, _, _) throws(Errno) in
         any = true
         return false
       }
+    }
+    return any
+  }
+
+  private func hasStaged(_ s: Scratch) throws(Errno) -> Bool {
+    var any = false
+    try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
+      if self.hasEntries(folder.name) { any = true }
     }
     return any
   }

@@ -12,6 +12,7 @@ extension Overlay {
   func enterIndex(_ staged: PathBuffer, shown: UInt64, names: UInt64, _ s: Scratch) throws(Errno) {
     var index = s.link
     try indexPath(shown, into: &index)
+    registry?.noteIndex()
     // With its count before it becomes visible.
     try setLinkDifference(staged, Int(truncatingIfNeeded: names) - 1)
     let r = unsafe lx_renameat2(

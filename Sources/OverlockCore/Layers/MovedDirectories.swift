@@ -103,23 +103,4 @@ extension Overlay {
       return false
     }
   }
-
-  /// Whether the lasting index of moved directories holds anything.
-  func hasMovedDirectories() -> Bool {
-    var any = false
-    try? withScratch { (s) throws(Errno) in
-      var folder = s.real
-      try folder.append(self.work)
-      try folder.append("/moved")
-      let opened = try unsafe check(
-        lx_openat(AT_FDCWD, folder.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
-      let fd = Int32(truncatingIfNeeded: opened)
-      defer { _ = lx_close(fd) }
-      try DirectoryReader.each(fd, s) { (_, _, _) throws(Errno) in
-        any = true
-        return false
-      }
-    }
-    return any
-  }
 }

@@ -29,7 +29,11 @@ enum PathStat {
     _ overlay: Overlay, _ node: Node, _ st: inout stat, _ real: UnsafePointer<CChar>
   ) {
     st.device = overlay.device
-    if node.shownInode != 0 { st.inode = node.shownInode }
+    if node.shownInode != 0 {
+      st.inode = node.shownInode
+    } else if node.layer > 0 {
+      st.inode = overlay.shownInode(st.inode, layer: node.layer)
+    }
     if st.type == S_IFDIR {
       // More than one directory stands behind it: 1 says "not counted", as other file systems do.
       if node.has(Node.merged) { st.links = 1 }

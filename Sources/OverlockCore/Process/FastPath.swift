@@ -137,7 +137,9 @@ struct FastPath {
         parent.kind == .directory
       {
         if parent.has(Node.checkAccess) { return }
-        if parent.has(Node.single), !parent.has(Node.impure) {
+        if parent.has(Node.single), !parent.has(Node.impure),
+          parent.layer == 0 || !(overlay.registry?.hasIndex ?? true)
+        {
           node = Node(.unknown, layer: parent.layer)
           outcome = .inside
           return

@@ -11,6 +11,9 @@ enum Listing {
     }
     let entry = DescriptorTable.entry(fd)
     if entry.isKnown, !entry.isOurs { return nil }
+    let flags = try check(lx_fcntl(fd, F_GETFL, 0))
+    // Not open for reading: the kernel says how.
+    if flags & Int(O_PATH) != 0 { return nil }
     let made = unsafe try make(fd, entry)
     if let made = unsafe made {
       unsafe at_store64(&raw.pointee.listing, UInt64(UInt(bitPattern: made)))

@@ -138,6 +138,9 @@ enum Walk {
         touched = true
         here.count = 0
         try here.append(inside.rel)
+        if inside.layer < inside.overlay.layerCount {
+          _ = try inside.overlay.followMoved(&here, layer: inside.layer)
+        }
         continue
       }
       links += 1

@@ -92,6 +92,9 @@ enum WorkingDirectory {
       return Position(overlay: overlay, layer: layer)
     }
     let entry = DescriptorTable.entry(fd)
+    var st = stat()
+    try unsafe check(lx_fstat(fd, &st))
+    guard st.type == S_IFDIR else { throw .notDirectory }
     guard try RealPathReader.ofDescriptor(fd, into: &path, deleted: true) else { throw .notDirectory }
     if !entry.isKnown || entry.isOurs,
       let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: entry.isOurs)

@@ -19,6 +19,7 @@ import CLinux
 ///        56  outside: counts changes of symbolic links and directories outside the overlays
 ///        64  positions: counts renames and removals of any directory; a remembered path of a
 ///            working directory or descriptor holds for one value of it
+///        72  index: nonzero once a hard-link group was copied up
 ///        48  directory moves: number of lower directories that were ever renamed away
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
 ///     12288  generations: 1024 turns × 64 words
@@ -66,6 +67,11 @@ import CLinux
       if unsafe at_cas64(word, now, next) != 0 { return next }
     }
   }
+
+  /// Whether the hard-link index has entries: a lower name may then stand for a file of the upper, even
+  /// in a directory that only a lower has.
+  var hasIndex: Bool { unsafe at_load64(word(72)) != 0 }
+  func noteIndex() { unsafe at_store64(word(72), 1) }
 
   var outside: UInt64 { unsafe at_load64(word(56)) }
   func noteOutsideChange() { _ = unsafe at_add64(word(56), 1) }
