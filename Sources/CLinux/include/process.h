@@ -64,6 +64,7 @@ struct ovl_fd {
   uint64_t word; /* flags:16 overlay:16 layer:32 */
   uint64_t ino;  /* shown inode number, 0: the kernel's */
   uint64_t listing;
+  uint64_t seen; /* a lower file: the registry's count of copy-ups under which it was not copied up */
 };
 
 /* Where the directory open at a small descriptor is. `stamp` odd: being written. */

@@ -62,6 +62,19 @@ private func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> Descr
 @c(ovl_fd_fix_stat)
 public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   guard let st = unsafe st else { return }
+  let entry = DescriptorTable.entry(fd)
+  if entry.isLower, !entry.isDirectory, !DescriptorObject.isCurrent(fd, entry) {
+    let r = bordered { () throws(Errno) in
+      try withScratch { (s) throws(Errno) -> Int in
+        guard let (overlay, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return 0 }
+        try unsafe check(
+          lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
+        unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
+        return 1
+      }
+    }
+    if r == 1 { return }
+  }
   guard
     let (overlay, node) = unsafe subject(fd, st.pointee.device, st.pointee.st_mode)
   else { return }

@@ -101,8 +101,17 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
   guard let p = unsafe p else { return passResult }
   unsafe p.pointee.block = 0
   unsafe p.pointee.overlay = -1
-  guard intent & UInt32(OVL_COPYUP) != 0 else { return passResult }
   let entry = DescriptorTable.entry(fd)
+  if intent & UInt32(OVL_COPYUP) == 0 {
+    guard entry.isLower, !DescriptorObject.isCurrent(fd, entry) else { return passResult }
+    return bordered { () throws(Errno) in
+      try withScratch { (s) throws(Errno) -> Int in
+        guard try DescriptorObject.copiedUp(fd, entry, s) != nil else { return passResult }
+        try unsafe Resolve.store(p, s.real2.written.view)
+        return 0
+      }
+    }
+  }
   if entry.isKnown, !entry.isOurs || !entry.isLower { return passResult }
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in

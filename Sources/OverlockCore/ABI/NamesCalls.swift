@@ -113,7 +113,10 @@ public func ovlRename(
       return unsafe lx_renameat2(
         AT_FDCWD, from.path.terminated, AT_FDCWD, to.path.terminated, flags)
     }
-    if from.last != .name || to.last != .name { throw .busy }
+    if from.last != .name { throw .busy }
+    if to.last != .name {
+      throw flags & UInt32(RENAME_NOREPLACE) != 0 ? .exists : .busy
+    }
     if from.overlay != to.overlay {
       return try CrossBorder.rename(from, to, flags: flags, s)
     }
@@ -148,6 +151,7 @@ public func ovlLink(
         AT_FDCWD, from.path.terminated, AT_FDCWD, to.path.terminated, flags)
     }
     if to.overlay >= 0 {
+      if to.last != .name { throw .exists }
       if to.lookup.node.kind != .none { throw .exists }
       if to.trailing { throw .noEntry }
     }
@@ -179,7 +183,7 @@ private func linkDescriptor(
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
-        _ = try overlay.create(rel) { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }
+        _ = try overlay.create(rel, isNew: false) { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }
       }
     }
   }

@@ -42,7 +42,7 @@ public func ovlSockaddr(
           try overlay.clearForSocket(location.path.view)
           try overlay.upperPath(location.path.view, into: &real)
         } else {
-          if location.lookup.node.kind == .none { throw .noEntry }
+          _ = try existing(location)
           try real.append(s2.real2.written.view)
         }
         var short = unsafe PathBuffer(

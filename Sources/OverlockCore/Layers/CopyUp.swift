@@ -194,6 +194,7 @@ extension Overlay {
     }
     Fault.step()
     try? copyTimes(parent.cString, before)
+    registry?.noteCopyUp()
   }
 
   /// The kernel's mark of a directory with objects whose inode numbers are not their own.

@@ -8,9 +8,11 @@ import CLinux
 extension Overlay {
   /// Makes what `make` makes at the path it is given: the name itself or a staging name.
   ///
+  /// - Parameter isNew: a new object gets what its directory hands down; a further link of an old one
+  ///   does not.
   /// - Errors: EEXIST the name exists; and as `make`.
   func create(
-    _ rel: PathView, directory: Bool = false, mode: UInt32 = 0o7777,
+    _ rel: PathView, directory: Bool = false, mode: UInt32 = 0o7777, isNew: Bool = true,
     _ make: (UnsafePointer<CChar>) -> Int
   ) throws(Errno) -> Int {
     try changing(rel, missing: true, epoch: false) { (c) throws(Errno) -> Int in
@@ -23,7 +25,7 @@ extension Overlay {
       let result = try unsafe check(make(staged.cString))
       Fault.step()
       do throws(Errno) {
-        try self.inherit(staged, directory: directory, mode: mode, c.rel, c.s)
+        if isNew { try self.inherit(staged, directory: directory, mode: mode, c.rel, c.s) }
         if directory {
           try unsafe self.setLetter(.opaque, staged.cString, UInt8(ascii: "y"))
           Fault.step()

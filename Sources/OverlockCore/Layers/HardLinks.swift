@@ -166,7 +166,7 @@ extension Overlay {
         try self.upperPath(new.parent, into: &parent)
         try self.markImpureChecked(new.parent, parent)
       }
-      _ = try self.create(new) {
+      _ = try self.create(new, isNew: false) {
         unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
       }
     }

@@ -1,9 +1,9 @@
 import CLinux
 
-/// Lower directories that were renamed: `workdir/overlock/moved/<shown inode>` is a symbolic link whose
-/// text is the directory's present path in the merged tree.
+/// Lower objects that were renamed: `workdir/overlock/moved/<shown inode>` is a symbolic link whose
+/// text is the object's present path in the merged tree.
 ///
-/// A descriptor or working directory on a lower directory shows that lower path for ever; this tells
+/// A descriptor or working directory on a lower object shows that lower path for ever; this tells
 /// where it is now. Written under the epoch's turn, before the rename; wrong for a killed rename only
 /// as far as the redirect of the rename itself, which the lookup of the path then contradicts.
 extension Overlay {
@@ -24,23 +24,35 @@ extension Overlay {
     try unsafe check(lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, entry.cString, 0))
   }
 
-  /// Notes that the directory `old`, of that shown inode, is about to be `new`, and so everything noted
-  /// below it. Under the epoch's turn.
-  func noteMoved(_ shown: UInt64, isLower: Bool, from old: PathView, to new: PathView)
-    throws(Errno)
-  {
+  /// Notes that the directory `old`, which `merge` stands at, is about to be `new`, and so everything
+  /// noted below it. Under the epoch's turn.
+  func noteMoved(_ merge: Merge, from old: PathView, to new: PathView) throws(Errno) {
     try withScratch { (s) throws(Errno) in
-      if self.registry?.directoriesMoved ?? true {
-        try self.moveBelow(old, new, s)
+      if self.registry?.directoriesMoved ?? true { try self.moveBelow(old, new, s) }
+      for i in 0..<merge.count where merge.layer(i) > 0 {
+        var real = s.real2
+        try merge.realPath(i, into: &real)
+        var st = stat()
+        try unsafe check(lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW))
+        try self.noteMoved(
+          inode: self.shownInode(st.inode, layer: merge.layer(i)), to: new, s)
       }
-      guard isLower else { return }
-      var entry = s.real
-      try self.movedPath(shown, into: &entry)
-      var text = s.link
-      try text.append(new)
-      try self.write(entry, text, s)
-      self.registry?.noteDirectoryMoved()
     }
+  }
+
+  /// Notes that the copied-up file of that shown inode is about to be `new`: a descriptor of the lower
+  /// file still has to find it.
+  func noteMoved(inode shown: UInt64, to new: PathView) throws(Errno) {
+    try withScratch { (s) throws(Errno) in try self.noteMoved(inode: shown, to: new, s) }
+  }
+
+  private func noteMoved(inode shown: UInt64, to new: PathView, _ s: Scratch) throws(Errno) {
+    var entry = s.real
+    try movedPath(shown, into: &entry)
+    var text = s.link
+    try text.append(new)
+    try write(entry, text, s)
+    registry?.noteDirectoryMoved()
   }
 
   private func moveBelow(_ old: PathView, _ new: PathView, _ s: Scratch) throws(Errno) {
@@ -82,9 +94,7 @@ extension Overlay {
         try real.append(self.layerPath(layer))
         try real.appendBelow(rel.view.prefix(end))
         var st = stat()
-        if unsafe lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW) == 0,
-          st.type == S_IFDIR
-        {
+        if unsafe lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW) == 0 {
           var entry = s.real2
           try self.movedPath(self.shownInode(st.inode, layer: layer), into: &entry)
           var text = s.link

@@ -185,10 +185,15 @@ extension Overlay {
     _ toMerge: Merge, _ exchange: Bool
   ) throws(Errno) {
     if from.kind == .directory {
-      try noteMoved(from.shownInode, isLower: fromMerge.count > 1, from: old, to: new)
+      try noteMoved(fromMerge, from: old, to: new)
+    } else if from.shownInode != 0 {
+      try noteMoved(inode: from.shownInode, to: new)
     }
-    if exchange, to.kind == .directory {
-      try noteMoved(to.shownInode, isLower: toMerge.count > 1, from: new, to: old)
+    guard exchange else { return }
+    if to.kind == .directory {
+      try noteMoved(toMerge, from: new, to: old)
+    } else if to.shownInode != 0 {
+      try noteMoved(inode: to.shownInode, to: old)
     }
   }
 

@@ -7,10 +7,11 @@ enum CrossBorder {
   static func rename(_ from: Location, _ to: Location, flags: UInt32, _ s: Scratch)
     throws(Errno) -> Int
   {
+    if try !exists(from) { throw .noEntry }
+    if flags & UInt32(RENAME_EXCHANGE) != 0, try !exists(to) { throw .noEntry }
     guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .crossDevice }
     guard from.overlay < 0, to.overlay >= 0 else {
       // Out of an overlay the name may need a whiteout in its place: copy and remove.
-      if from.overlay >= 0, from.lookup.node.kind == .none { throw .noEntry }
       if to.overlay < 0 {
         var parent = s.rest
         try parent.append(to.path.view.parent)
@@ -37,12 +38,22 @@ enum CrossBorder {
     return 0
   }
 
+  private static func exists(_ location: Location) throws(Errno) -> Bool {
+    if location.overlay >= 0 { return location.lookup.node.kind != .none }
+    var st = stat()
+    let r = unsafe lx_fstatat(
+      AT_FDCWD, location.path.terminated, &st, AT_SYMLINK_NOFOLLOW)
+    if r == -Int(ENOENT) { return false }
+    try check(r)
+    return true
+  }
+
   static func link(_ from: Location, _ to: Location, flags: Int32, _ s: Scratch)
     throws(Errno) -> Int
   {
     guard from.overlay < 0, to.overlay >= 0 else { throw .crossDevice }
     let source = unsafe from.path.terminated
-    _ = try Overlay(index: to.overlay).create(to.path.view) {
+    _ = try Overlay(index: to.overlay).create(to.path.view, isNew: false) {
       unsafe lx_linkat(AT_FDCWD, source, AT_FDCWD, $0, flags)
     }
     return 0

@@ -2,6 +2,44 @@ import CLinux
 
 /// The merged object that a descriptor on a lower inode stands for.
 enum DescriptorObject {
+  /// Whether a descriptor on a lower object is known to be no copied-up object's: one load.
+  @inline(__always)
+  static func isCurrent(_ fd: Int32, _ entry: DescriptorTable.Entry) -> Bool {
+    guard entry.overlay < Overlay.count, let raw = unsafe DescriptorTable.raw(fd),
+      let registry = Overlay(index: entry.overlay).registry
+    else { return false }
+    return unsafe at_relaxed64(&raw.pointee.seen) == registry.copyUps &+ 1
+  }
+
+  /// The upper object that a descriptor of a lower one stands for by now: its real path is then in
+  /// `s.real2`. nil: it was not copied up (which is remembered until the next copy-up).
+  static func copiedUp(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ s: Scratch
+  ) throws(Errno) -> (Overlay, Node)? {
+    guard entry.isOurs, entry.isLower, entry.overlay < Overlay.count else { return nil }
+    let registry = Overlay(index: entry.overlay).registry
+    let count = registry?.copyUps ?? 0
+    var here = s.here
+    do throws(Errno) {
+      if let (overlay, node) = try find(fd, entry, &here, s), node.layer == 0 {
+        // The name may be another object's by now.
+        var st = stat()
+        try unsafe check(lx_fstat(fd, &st))
+        if node.shownInode == overlay.shownInode(st.inode, layer: entry.layer) {
+          return (overlay, node)
+        }
+        return nil
+      }
+    } catch {
+      // Removed: what is open is all there is.
+      return nil
+    }
+    if let raw = unsafe DescriptorTable.raw(fd), registry != nil {
+      unsafe at_put64(&raw.pointee.seen, count &+ 1)
+    }
+    return nil
+  }
+
   /// The object's current name and node; nil when the descriptor is no lower object of an overlay.
   /// Writes the path.
   static func find(

@@ -52,6 +52,7 @@ enum DescriptorTable {
   @inline(__always) static func set(_ fd: Int32, _ entry: Entry) {
     guard let raw = unsafe raw(fd) else { return }
     unsafe at_put64(&raw.pointee.ino, entry.ino)
+    unsafe at_put64(&raw.pointee.seen, 0)
     unsafe at_store64(&raw.pointee.word, entry.word)
   }
 

@@ -20,6 +20,7 @@ import CLinux
 ///        64  positions: counts renames and removals of any directory; a remembered path of a
 ///            working directory or descriptor holds for one value of it
 ///        72  index: nonzero once a hard-link group was copied up
+///        80  copy-ups: a counter
 ///        48  directory moves: number of lower directories that were ever renamed away
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
 ///     12288  generations: 1024 turns × 64 words
@@ -72,6 +73,11 @@ import CLinux
   /// in a directory that only a lower has.
   var hasIndex: Bool { unsafe at_load64(word(72)) != 0 }
   func noteIndex() { unsafe at_store64(word(72), 1) }
+
+  /// Counts copy-ups: a descriptor of a lower file that has seen this value knows that its file is
+  /// still the one that the overlay shows.
+  var copyUps: UInt64 { unsafe at_load64(word(80)) }
+  func noteCopyUp() { _ = unsafe at_add64(word(80), 1) }
 
   var outside: UInt64 { unsafe at_load64(word(56)) }
   func noteOutsideChange() { _ = unsafe at_add64(word(56), 1) }
