@@ -29,7 +29,7 @@ public func ovlLocate(
   if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
     return passResult
   }
-  if fast.outcome == .inside, fast.isKnown, !fast.trailing, intent & UInt32(OVL_COPYUP) == 0,
+  if fast.outcome == .inside, fast.isKnown, !fast.trailing, fast.fits, intent & UInt32(OVL_COPYUP) == 0,
     fast.node.kind != .none, fast.node.kind != .link || !follow
   {
     unsafe p.pointee.overlay = Int32(fast.overlay.index)

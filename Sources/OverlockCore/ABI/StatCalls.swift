@@ -14,7 +14,7 @@ public func ovlStat(
     if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
       return passResult
     }
-    if fast.outcome == .inside, !fast.trailing {
+    if fast.outcome == .inside, !fast.trailing, fast.fits {
       let node = fast.node
       if node.kind == .none, node.has(Node.absent) { return -Int(ENOENT) }
       if node.kind != .link || !follow {
@@ -91,7 +91,7 @@ public func ovlStatx(
     if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
       return passResult
     }
-    if fast.outcome == .inside, !fast.trailing, fast.isKnown, fast.node.kind != .none,
+    if fast.outcome == .inside, !fast.trailing, fast.fits, fast.isKnown, fast.node.kind != .none,
       fast.node.kind != .link || !follow
     {
       let node = fast.node

@@ -116,8 +116,8 @@ extension Overlay {
   @inline(__always)
   func cachedNode(hash: PathHash, directory: PathHash) -> Node? {
     guard let registry else { return nil }
-    let vintage = registry.vintage(directory: directory, name: hash)
-    guard vintage.isStable, let (v0, v1) = registry.cached(hash, vintage) else { return nil }
+    let words = registry.words(directory: directory, name: hash)
+    guard let (v0, v1) = registry.cached(hash, words) else { return nil }
     let node = Node(packed: v0, inode: v1)
     // The words may be anybody's: a layer that does not exist reads as a miss.
     guard node.layer < layerCount, node.layer > 0 || hasUpper || node.kind == .none else {

@@ -3,88 +3,98 @@ import CLinux
 /// The warm path: from a program's path to a real path with no system call, where nothing on the way
 /// needs one.
 ///
-/// The canonical relative path is assembled inside `ovl_path.small` behind room for the longest layer
-/// root, and hashed component by component on the way; the layer's root is then put in front of it.
-/// Anything out of the ordinary ("..", a path that does not fit, a cold cache) answers `slow`.
+/// The path is read once, hashed component by component, and not copied: where the layer that has the
+/// object is the target itself, the program's own words are the real path already. Anything out of the
+/// ordinary ("..", ".", "//", a path that does not fit, a cold cache) answers `slow`.
 struct FastPath {
   enum Outcome { case slow, outside, inside }
 
   var outcome = Outcome.slow
-  var overlay = Overlay(index: 0)
+  var overlay: Overlay
   var node = Node(.none, layer: -1)
+  /// The path ended in a slash.
   var trailing = false
-  /// The canonical path inside `small`: relative to the target, or absolute when outside.
-  var offset = 0
-  var count = 0
-  /// Hashes of the path and of its directory.
-  var hash = PathHash(0, 0)
-  var directory = PathHash(0, 0)
+
+  /// The caller's path, and how much of it is the target.
+  private let text: UnsafePointer<UInt8>
+  private var start = 0
+  private var end = 0
+  /// Bytes of a working directory's path that stand before it in `small`.
+  private var before = -1
+
+  private var hash: PathHash
+  private var directory: PathHash
+  private var grand: PathHash
 
   /// The node is known by lookup, not only by its directory.
-  var isKnown: Bool { node.kind != .unknown }
+  @inline(__always) var isKnown: Bool { node.kind != .unknown }
 
   @inline(__always)
   static func find(
     _ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32, _ path: UnsafePointer<CChar>
   ) -> FastPath {
-    var fast = FastPath()
-    let process = unsafe ovl_self()!
     let text = unsafe UnsafeRawPointer(path).assumingMemoryBound(to: UInt8.self)
-    let small = unsafe base(p)
-    let room = unsafe Int(process.pointee.longest_layer) + 1
-    let limit = Int(OVL_PATH_INLINE) - 8
-    guard room < limit / 2 else { return fast }
-    fast.offset = room
-    var writer = unsafe Writer(small: small, at: room, start: room, limit: limit)
+    var fast = unsafe FastPath(text)
     if unsafe text[0] == slash {
-      // The usual case: the target's own spelling, then the rest.
-      for i in 0..<Overlay.count {
-        let overlay = Overlay(index: i)
-        let target = overlay.target
-        if unsafe matches(text, target), !hasInner(overlay) {
-          writer.hash = overlay.emptyHash
-          writer.directory = writer.hash
-          writer.grand = writer.hash
-          guard unsafe writer.append(text + target.count) else { return fast }
-          fast.finishInside(overlay, writer)
+      if Overlay.count == 1 {
+        let target = fast.overlay.target
+        if unsafe startsWith(text, target) {
+          fast.start = target.count
+          guard unsafe fast.read() else { return fast }
+          fast.lookUp()
           return fast
         }
-      }
-    } else {
-      guard let overlay = unsafe base(dirfd, &writer) else { return fast }
-      if overlay >= 0 {
-        let inside = Overlay(index: overlay)
-        guard !hasInner(inside) else { return fast }
-        writer.rehash(inside.emptyHash)
-        guard unsafe writer.append(text) else { return fast }
-        fast.finishInside(inside, writer)
+      } else if let found = unsafe among(text) {
+        fast.overlay = found
+        fast.enter(found.emptyHash)
+        fast.start = found.target.count
+        guard unsafe fast.read() else { return fast }
+        fast.lookUp()
         return fast
       }
+      return unsafe finishOutside(fast, p)
     }
-    // Outside, as written; whether links lead inside is another question (`Outside`).
-    guard unsafe writer.append(text) else { return fast }
-    fast.count = writer.at - writer.start
-    fast.trailing = writer.trailing
-    unsafe small[writer.at] = 0
-    let view = unsafe PathView(small + room, fast.count)
-    if RealPaths.target(of: view) != nil { return fast }
-    fast.outcome = .outside
-    return fast
+    return unsafe relative(fast, p, dirfd)
   }
 
+  @inline(__always) private init(_ text: UnsafePointer<UInt8>) {
+    unsafe self.text = text
+    overlay = Overlay(index: 0)
+    hash = overlay.emptyHash
+    directory = hash
+    grand = hash
+  }
+
+  @inline(__always) private mutating func enter(_ empty: PathHash) {
+    hash = empty
+    directory = empty
+    grand = empty
+  }
+
+  /// Whether the text is the target or lies below it.
   @inline(__always)
-  private static func matches(_ text: UnsafePointer<UInt8>, _ target: PathView) -> Bool {
-    var i = 0
-    while i < target.count {
-      if unsafe text[i] != target[i] { return false }
-      i += 1
+  private static func startsWith(_ text: UnsafePointer<UInt8>, _ target: PathView) -> Bool {
+    let n = target.count
+    // Reading past the text's end is harmless on the page where it ends.
+    if Int(bitPattern: text) & 4095 < 4088 - n {
+      guard unsafe sameBytes(text, target.base, n) else { return false }
+    } else {
+      for i in 0..<n { if unsafe text[i] != target[i] { return false } }
     }
-    return unsafe text[i] == slash || text[i] == 0
+    return unsafe text[n] == slash || text[n] == 0
   }
 
-  /// Another overlay's target lies below this one's.
-  @inline(__always) private static func hasInner(_ overlay: Overlay) -> Bool {
-    if Overlay.count == 1 { return false }
+  /// With several overlays: the innermost whose target the text starts with, unless another target
+  /// lies below it.
+  private static func among(_ text: UnsafePointer<UInt8>) -> Overlay? {
+    for i in 0..<Overlay.count {
+      let overlay = Overlay(index: i)
+      if unsafe startsWith(text, overlay.target), !hasInner(overlay) { return overlay }
+    }
+    return nil
+  }
+
+  private static func hasInner(_ overlay: Overlay) -> Bool {
     for i in 0..<Overlay.count {
       let other = Overlay(index: i)
       if other.target.count > overlay.target.count, other.target.isAt(orBelow: overlay.target) {
@@ -94,55 +104,62 @@ struct FastPath {
     return false
   }
 
-  /// Puts the directory that a relative path starts from at the front. nil: not known without asking.
-  @inline(__always)
-  private static func base(_ dirfd: Int32, _ writer: inout Writer) -> Int? {
-    var here = unsafe PathBuffer(writer.small + writer.at, capacity: writer.limit - writer.at)
-    if dirfd == AT_FDCWD {
-      guard let position = try? WorkingDirectory.cached(into: &here) else { return nil }
-      if position.overlay < 0 { return absolute(here, &writer) }
-      writer.at += here.count
-      return position.overlay
+  /// Reads and hashes the components from `start`. False: something that wants a walk.
+  @inline(__always) private mutating func read() -> Bool {
+    var i = start
+    if unsafe text[i] == slash {
+      i += 1
+      start = i
     }
-    guard let slot = try? DescriptorTable.slot(dirfd, into: &here) else { return nil }
-    if slot.overlay < 0 { return absolute(here, &writer) }
-    writer.at += here.count
-    return slot.overlay
+    while true {
+      let name = i
+      var byte = unsafe text[i]
+      while byte != slash, byte != 0 {
+        i += 1
+        byte = unsafe text[i]
+      }
+      let length = i - name
+      if length == 0 {
+        // The end after a slash; or "//".
+        guard byte == 0 else { return false }
+        trailing = i > start
+        end = i > start ? i - 1 : i
+        return i < Int(OVL_PATH_MAX) - 1
+      }
+      if unsafe text[name] == dot, length == 1 || (length == 2 && text[name + 1] == dot) {
+        return false
+      }
+      grand = directory
+      directory = hash
+      unsafe hash.append(text + name, length)
+      if byte == 0 {
+        end = i
+        return i < Int(OVL_PATH_MAX) - 1
+      }
+      i += 1
+    }
   }
 
-  @inline(__always)
-  private static func absolute(_ here: PathBuffer, _ writer: inout Writer) -> Int {
-    // "/" is written as nothing: every component brings its slash.
-    writer.at += here.count == 1 ? 0 : here.count
-    writer.isAbsolute = true
-    return -1
-  }
-
-  @inline(__always)
-  private mutating func finishInside(_ overlay: Overlay, _ writer: Writer) {
-    self.overlay = overlay
-    count = writer.at - writer.start
-    trailing = writer.trailing
-    hash = writer.hash
-    directory = writer.directory
-    unsafe writer.small[writer.at] = 0
-    if count == 0 {
+  /// Asks the cache: the directory first, since one that a single layer has answers for all in it.
+  @inline(__always) private mutating func lookUp() {
+    if hash == overlay.emptyHash {
       node = overlay.rootNode
       outcome = .inside
       return
     }
-    // A directory that one layer has alone answers for everything in it.
-    if writer.directory != overlay.emptyHash {
-      if let parent = overlay.cachedNode(hash: writer.directory, directory: writer.grand),
-        parent.kind == .directory
-      {
-        if parent.has(Node.checkAccess) { return }
-        if parent.has(Node.single), !parent.has(Node.impure),
-          parent.layer == 0 || !(overlay.registry?.hasIndex ?? true)
-        {
-          node = Node(.unknown, layer: parent.layer)
-          outcome = .inside
-          return
+    guard let registry = overlay.registry else { return }
+    if directory != overlay.emptyHash {
+      let parent = registry.cachedWord(directory, in: grand)
+      if parent & 7 == UInt64(Kind.directory.rawValue) {
+        let flags = UInt32(truncatingIfNeeded: parent >> 3)
+        if flags & Node.checkAccess != 0 { return }
+        if flags & (Node.single | Node.impure) == Node.single {
+          let layer = Int(parent >> 16 & 0xffff)
+          if layer == 0 ? overlay.hasUpper : layer < overlay.layerCount && !registry.hasIndex {
+            node = Node(.unknown, layer: layer)
+            outcome = .inside
+            return
+          }
         }
       }
     }
@@ -155,113 +172,127 @@ struct FastPath {
     outcome = .inside
   }
 
-  /// Puts the layer's root in front and gives the whole.
-  @inline(__always)
-  func real(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> UnsafePointer<CChar> {
-    let small = unsafe FastPath.base(p)
-    let root = overlay.layerPath(layer)
-    var start = offset - root.count
-    if count > 0 {
-      start -= 1
-      unsafe small[offset - 1] = slash
-    }
-    unsafe copyBytes(small + start, root.base, root.count)
-    if count == 0 {
-      if root.count == 0 {
-        unsafe small[start] = slash
-        unsafe small[start + 1] = 0
+  /// A path relative to the working directory or a descriptor.
+  private static func relative(
+    _ start: FastPath, _ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32
+  ) -> FastPath {
+    var fast = start
+    let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
+    var here = unsafe PathBuffer(base(p) + room, capacity: Int(OVL_PATH_INLINE) - room - 8)
+    guard room < Int(OVL_PATH_INLINE) / 2 else { return fast }
+    let position: (overlay: Int, layer: Int)?
+    do throws(Errno) {
+      if dirfd == AT_FDCWD {
+        let known = try WorkingDirectory.cached(into: &here)
+        if let known { position = (known.overlay, known.layer) } else { position = nil }
       } else {
-        unsafe small[offset] = 0
+        position = try DescriptorTable.slot(dirfd, into: &here)
       }
+    } catch { return fast }
+    guard let position else { return fast }
+    if position.overlay < 0 {
+      fast.before = here.count == 1 ? 0 : here.count
+      guard unsafe fast.read() else { return fast }
+      return unsafe finishOutside(fast, p)
     }
-    return unsafe UnsafeRawPointer(small + start).assumingMemoryBound(to: CChar.self)
+    fast.overlay = Overlay(index: position.overlay)
+    if Overlay.count > 1, hasInner(fast.overlay) { return fast }
+    fast.enter(fast.overlay.emptyHash)
+    var from = 0
+    while from < here.count {
+      var to = from
+      while to < here.count, unsafe here.base[to] != slash { to += 1 }
+      fast.grand = fast.directory
+      fast.directory = fast.hash
+      unsafe fast.hash.append(here.base + from, to - from)
+      from = to + 1
+    }
+    fast.before = here.count
+    guard unsafe fast.read() else { return fast }
+    guard room + here.count + fast.end + 2 < Int(OVL_PATH_INLINE) - 8 else { return fast }
+    fast.lookUp()
+    return fast
   }
 
-  /// The canonical path.
-  @inline(__always)
+  /// Outside, as written; whether links lead inside is another question (`Outside`).
+  private static func finishOutside(_ start: FastPath, _ p: UnsafeMutablePointer<ovl_path>)
+    -> FastPath
+  {
+    var fast = start
+    if fast.before < 0 {
+      guard unsafe fast.read() else { return fast }
+    }
+    let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
+    guard room + max(fast.before, 0) + fast.end + 2 < Int(OVL_PATH_INLINE) - 8 else { return fast }
+    fast.outcome = .outside
+    if unsafe RealPaths.target(of: fast.path(p)) != nil { fast.outcome = .slow }
+    return fast
+  }
+
+  /// The canonical path, contiguous: relative to the target, or absolute when outside.
   func path(_ p: UnsafeMutablePointer<ovl_path>) -> PathView {
-    unsafe PathView(UnsafePointer(FastPath.base(p) + offset), count)
+    let small = unsafe FastPath.base(p)
+    let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
+    if before < 0 {
+      // A path outside keeps its leading slash.
+      let from = outcome == .inside ? start : 0
+      return unsafe PathView(text + from, max(end - from, outcome == .inside ? 0 : 1))
+    }
+    var at = room + before
+    if outcome == .inside ? before > 0 && end > start : true {
+      unsafe small[at] = slash
+      at += 1
+    }
+    unsafe copyBytes(small + at, text + start, end - start)
+    at += end - start
+    unsafe small[at] = 0
+    return unsafe PathView(small + room, at - room)
+  }
+
+  /// The real path in a layer.
+  @inline(__always)
+  func real(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> UnsafePointer<CChar> {
+    let root = overlay.layerPath(layer)
+    if before < 0, !trailing, start > 0, root.count == overlay.target.count,
+      root.base == overlay.target.base || root.equals(overlay.target)
+    {
+      // The layer is the target: the words are right as they are.
+      return unsafe UnsafeRawPointer(text).assumingMemoryBound(to: CChar.self)
+    }
+    return unsafe assemble(p, root)
+  }
+
+  private func assemble(_ p: UnsafeMutablePointer<ovl_path>, _ root: PathView)
+    -> UnsafePointer<CChar>
+  {
+    let small = unsafe FastPath.base(p)
+    let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
+    let rel = unsafe path(p)
+    if before < 0 {
+      unsafe copyBytes(small + room, rel.base, rel.count)
+      unsafe small[room + rel.count] = 0
+    }
+    var from = room - root.count
+    if rel.count > 0 {
+      from -= 1
+      unsafe small[room - 1] = slash
+    }
+    unsafe copyBytes(small + from, root.base, root.count)
+    if rel.count == 0, root.count == 0 {
+      unsafe small[from] = slash
+      unsafe small[from + 1] = 0
+    }
+    return unsafe UnsafeRawPointer(small + from).assumingMemoryBound(to: CChar.self)
+  }
+
+  /// Whether the assembled path fits into the buffer.
+  @inline(__always) var fits: Bool {
+    unsafe Int(ovl_self()!.pointee.longest_layer) + max(before, 0) + end - start + 4
+      < Int(OVL_PATH_INLINE) - 8
   }
 
   @inline(__always)
   static func base(_ p: UnsafeMutablePointer<ovl_path>) -> UnsafeMutablePointer<UInt8> {
     unsafe ovl_path_small(p)
-  }
-
-  /// Normalises and hashes components on their way into the buffer.
-  private struct Writer {
-    let small: UnsafeMutablePointer<UInt8>
-    var at: Int
-    let start: Int
-    let limit: Int
-    var isAbsolute = false
-    var hash = PathHash(0, 0)
-    var directory = PathHash(0, 0)
-    var grand = PathHash(0, 0)
-    var trailing = false
-
-    init(small: UnsafeMutablePointer<UInt8>, at: Int, start: Int, limit: Int) {
-      unsafe self.small = small
-      self.at = at
-      self.start = start
-      self.limit = limit
-      isAbsolute = false
-    }
-
-    /// Hashes what a working directory put there.
-    @inline(__always) mutating func rehash(_ empty: PathHash) {
-      hash = empty
-      directory = empty
-      grand = empty
-      var i = start
-      while i < at {
-        var end = i
-        while end < at, unsafe small[end] != slash { end += 1 }
-        grand = directory
-        directory = hash
-        unsafe hash.append(UnsafePointer(small + i), end - i)
-        i = end + 1
-      }
-    }
-
-    /// False: "..", or no room.
-    @inline(__always) mutating func append(_ text: UnsafePointer<UInt8>) -> Bool {
-      var i = 0
-      // A path that starts with a slash and has no target in front is absolute.
-      let slashes = isAbsolute || (unsafe text[0] == slash && hash == PathHash(0, 0))
-      while true {
-        while unsafe text[i] == slash {
-          i += 1
-          trailing = true
-        }
-        if unsafe text[i] == 0 {
-          // So long a text is ENAMETOOLONG, however little it says.
-          if i >= Int(OVL_PATH_MAX) - 256 { return false }
-          break
-        }
-        let name = i
-        while unsafe text[i] != slash && text[i] != 0 { i += 1 }
-        let length = i - name
-        trailing = false
-        if unsafe text[name] == dot {
-          if length == 1 {
-            trailing = true
-            continue
-          }
-          if length == 2, unsafe text[name + 1] == dot { return false }
-        }
-        guard at + length + 2 < limit else { return false }
-        if at > start || slashes {
-          unsafe small[at] = slash
-          at += 1
-        }
-        unsafe copyBytes(small + at, text + name, length)
-        grand = directory
-        directory = hash
-        unsafe hash.append(UnsafePointer(small + at), length)
-        at += length
-      }
-      return true
-    }
   }
 }

@@ -40,6 +40,14 @@ extension Registry {
 
   static var epochOffset: Int { 32 }
 
+  /// The words alone, for a reader: not looked at any closer.
+  @inline(__always) func words(directory: PathHash, name: PathHash) -> Vintage {
+    let offset = generationOffset(Registry.turnIndex(directory), name)
+    return unsafe Vintage(
+      epoch: at_load64(word(Registry.epochOffset)), generation: at_load64(word(offset)),
+      isStable: true)
+  }
+
   /// The vintage of a name in a directory, read before a lookup and again after it.
   @inline(__always) func vintage(directory: PathHash, name: PathHash) -> Vintage {
     let offset = generationOffset(Registry.turnIndex(directory), name)

@@ -21,6 +21,24 @@ extension Registry {
     return unsafe word(Registry.cacheOffset + (bucket * 2 + way) * 32)
   }
 
+  /// The first value of an entry, 0 for a miss. Whoever inserted it saw stable words: an entry under
+  /// these very words needs no second look at them.
+  @inline(__always) func cachedWord(_ name: PathHash, in directory: PathHash) -> UInt64 {
+    let key = Registry.fold(name, words(directory: directory, name: name))
+    var e = unsafe entry(name, way: 0)
+    for _ in 0..<2 {
+      let v0 = unsafe at_relaxed64(e + 2)
+      let v1 = unsafe at_relaxed64(e + 3)
+      if unsafe at_relaxed64(e) ^ v0 ^ Registry.rotate(v1) == key.a,
+        unsafe at_relaxed64(e + 1) ^ v1 ^ Registry.rotate(v0) == key.b
+      {
+        return v0
+      }
+      unsafe e += 4
+    }
+    return 0
+  }
+
   @inline(__always) func cached(_ hash: PathHash, _ vintage: Vintage) -> (UInt64, UInt64)? {
     let key = Registry.fold(hash, vintage)
     for way in 0..<2 {
