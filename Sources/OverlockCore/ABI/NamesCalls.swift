@@ -95,8 +95,8 @@ public func ovlUnlink(_ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: In
     } else {
       if location.last != .name { throw .isDirectory }
       if node.kind == .none { throw .noEntry }
+      if location.trailing { throw node.kind == .directory ? .isDirectory : .notDirectory }
       if node.kind == .directory { throw .isDirectory }
-      if location.trailing { throw .notDirectory }
       try overlay.unlink(location.path.view)
     }
   }

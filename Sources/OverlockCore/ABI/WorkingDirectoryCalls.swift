@@ -31,7 +31,7 @@ public func ovlFchdir(_ fd: Int32) -> Int {
       try check(lx_fchdir(fd))
       var here = s.here
       let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
-      if position.overlay < 0 {
+      if position.overlay < 0 || position.removed {
         WorkingDirectory.forget()
       } else {
         WorkingDirectory.store(overlay: position.overlay, layer: position.layer, here.view)
@@ -48,7 +48,7 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
       var here = s.here
       let position = try WorkingDirectory.read(into: &here)
       // A directory that is gone has no path; the kernel knows.
-      if position.overlay < 0 { return passResult }
+      if position.overlay < 0 || position.removed { return passResult }
       let overlay = Overlay(index: position.overlay)
       var merge = Merge(overlay, s)
       let look = try overlay.lookup(here.view, s, merge: &merge)

@@ -73,7 +73,7 @@ enum DescriptorTable {
     let entry = entry(from)
     forget(to)
     set(to, entry)
-    guard entry.isDirectory, let slots = unsafe ovl_self()!.pointee.slots,
+    guard entry.isKnown, let slots = unsafe ovl_self()!.pointee.slots,
       from < Int32(OVL_SLOT_FDS), to < Int32(OVL_SLOT_FDS)
     else { return }
     unsafe slots[Int(to)] = slots[Int(from)]

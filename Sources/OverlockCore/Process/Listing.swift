@@ -27,6 +27,7 @@ enum Listing {
     try withScratch { (s) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? in
       var here = s.here
       let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
+      if position.removed { return nil }
       guard position.overlay >= 0 else {
         if !entry.isKnown { DescriptorTable.set(fd, .plain) }
         return nil

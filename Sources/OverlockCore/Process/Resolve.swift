@@ -20,6 +20,7 @@ enum Resolve {
     let text = unsafe PathView(path)
     let location = try Walk.resolve(
       dirfd, text, follow: follow, wantBelow: wantBelow, fresh: fresh, s)
+    if location.removed { return nil }
     if location.overlay < 0, !location.touched {
       if !location.path.view.hasPrefix("/proc/") {
         Outside.remember(location.path.view, follow: follow)

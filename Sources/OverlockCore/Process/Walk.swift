@@ -13,6 +13,8 @@ struct Location {
   var last = Last.name
   /// The way led through an overlay: the caller's own path means something else to the kernel.
   var touched = false
+  /// It is a removed directory itself ("."): the kernel alone knows it.
+  var removed = false
 
   /// What the last component was: some calls refuse "." and "..".
   enum Last { case name, dot, dotDot, root }
@@ -37,6 +39,7 @@ enum Walk {
     var here = scratch.here
     var overlay = -1
     var touched = false
+    var removed = false
     if text[0] == slash {
       if let root = rootOverlay { overlay = root }
     } else {
@@ -45,6 +48,7 @@ enum Walk {
         ? try WorkingDirectory.read(into: &here)
         : try WorkingDirectory.ofDescriptor(dirfd, into: &here)
       overlay = start.overlay
+      removed = start.removed
       if overlay < 0, here.count == 1 { here.count = 0 }
     }
     touched = overlay >= 0
@@ -70,18 +74,24 @@ enum Walk {
       position = end
       if name.isDot {
         last = .dot
+        if removed {
+          trailing = true
+          continue
+        }
         try state.requireDirectory(overlay, here.view)
         trailing = true
         continue
       }
       if name.isDotDot {
         last = .dotDot
-        try state.requireDirectory(overlay, here.view)
+        if !removed { try state.requireDirectory(overlay, here.view) }
+        removed = false
         trailing = true
         parent(&overlay, &here)
         continue
       }
       last = .name
+      if removed { throw .noEntry }
       let before = here.count
       if overlay >= 0 {
         touched = true
@@ -149,6 +159,7 @@ enum Walk {
       try replace(&rest, &position, link)
       if link.view[0] == slash { start(&overlay, &here) }
     }
+    if removed { overlay = -1 }
     if overlay >= 0 {
       if state.overlay != overlay || !state.isAt(here.view)
         || (wantBelow && !state.hadBelow)
@@ -164,7 +175,7 @@ enum Walk {
     if last == .root, overlay >= 0, !here.view.isEmpty { last = .name }
     return Location(
       overlay: overlay, path: here, lookup: state.lookup, trailing: trailing, last: last,
-      touched: touched)
+      touched: touched && !removed, removed: removed)
   }
 
   /// The overlay whose target is "/", if there is one.

@@ -9,12 +9,15 @@ enum WorkingDirectory {
   struct Position {
     var overlay: Int
     var layer: Int
+    /// The directory was removed: only "." and ".." still lead somewhere from it.
+    var removed = false
   }
 
   /// The working directory's position; writes its path.
   static func read(into path: inout PathBuffer) throws(Errno) -> Position {
     if let known = try cached(into: &path) { return known }
     let fresh = try ask(into: &path)
+    if fresh.removed { return fresh }
     store(overlay: fresh.overlay, layer: fresh.layer, path.view)
     return fresh
   }
@@ -45,10 +48,17 @@ enum WorkingDirectory {
   /// the overlay's only if we know that we put it there.
   private static func ask(into path: inout PathBuffer) throws(Errno) -> Position {
     path.count = 0
-    let n = try unsafe check(
-      lx_getcwd(
+    let n = unsafe lx_getcwd(
+      UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self), path.capacity - 1)
+    if n == -Int(ENOENT) {
+      let link = unsafe lx_readlinkat(
+        AT_FDCWD, "/proc/self/cwd",
         UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self),
-        path.capacity - 1))
+        path.capacity - 1)
+      path.count = try check(link)
+      return removed(&path)
+    }
+    try check(n)
     path.count = n > 0 ? n - 1 : 0
     let process = unsafe ovl_self()!
     let wasOurs = unsafe process.pointee.cwd.known == 1 && process.pointee.cwd.overlay >= 0
@@ -60,6 +70,18 @@ enum WorkingDirectory {
       return Position(overlay: overlay.index, layer: layer)
     }
     return Position(overlay: -1, layer: 0)
+  }
+
+  /// The position of a removed directory, from what /proc shows of it.
+  private static func removed(_ path: inout PathBuffer) -> Position {
+    if path.view.hasSuffix(" (deleted)") { path.count -= 10 }
+    guard let (overlay, rel, layer) = RealPaths.merged(path.view) else {
+      return Position(overlay: -1, layer: 0, removed: true)
+    }
+    let shift = path.count - rel.count
+    for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
+    path.count = rel.count
+    return Position(overlay: overlay.index, layer: layer, removed: true)
   }
 
   static func store(overlay: Int, layer: Int, _ path: PathView) {
@@ -96,6 +118,7 @@ enum WorkingDirectory {
     try unsafe check(lx_fstat(fd, &st))
     guard st.type == S_IFDIR else { throw .notDirectory }
     guard try RealPathReader.ofDescriptor(fd, into: &path, deleted: true) else { throw .notDirectory }
+    if st.links == 0 { return removed(&path) }
     if !entry.isKnown || entry.isOurs,
       let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: entry.isOurs)
     {
@@ -104,12 +127,20 @@ enum WorkingDirectory {
       path.count = rel.count
       if layer < overlay.layerCount { _ = try overlay.followMoved(&path, layer: layer) }
       let epoch = overlay.registry?.positions ?? 0
+      // A slot is only cleared with an entry that says something.
+      if !entry.isKnown {
+        DescriptorTable.set(
+          fd,
+          DescriptorTable.Entry(
+            overlay: overlay.index, Node(.directory, layer: layer), isDirectory: true))
+      }
       if overlay.registry != nil {
         DescriptorTable.setSlot(
           fd, overlay: overlay.index, epoch: epoch, layer: layer, path.view)
       }
       return Position(overlay: overlay.index, layer: layer)
     }
+    if !entry.isKnown { DescriptorTable.set(fd, .plain) }
     DescriptorTable.setSlot(fd, overlay: -1, epoch: 0, layer: 0, path.view)
     return Position(overlay: -1, layer: 0)
   }
