@@ -63,7 +63,7 @@ private func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> Descr
 public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   guard let st = unsafe st else { return }
   let entry = DescriptorTable.entry(fd)
-  if entry.isLower, !entry.isDirectory, !DescriptorObject.isCurrent(fd, entry) {
+  if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
     let r = bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         guard let (overlay, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return 0 }

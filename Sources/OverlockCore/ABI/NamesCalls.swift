@@ -19,7 +19,8 @@ private func changeName(
       try withScratch { (s) throws(Errno) -> Int in
         for attempt in 0..<16 {
           guard
-            let location = try unsafe Resolve.walk(dirfd, path, follow: follow, s)
+            let location = try unsafe Resolve.walk(
+              dirfd, path, follow: follow, naming: true, s)
           else { return passResult }
           if location.overlay < 0 {
             return unsafe outside(location.path.terminated)
@@ -82,6 +83,8 @@ public func ovlUnlink(_ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: In
   return unsafe changeName(dirfd, path, outside: { unsafe lx_unlinkat(AT_FDCWD, $0, flags) }) {
     (location, overlay) throws(Errno) in
     let node = location.lookup.node
+    // As on a read-only mount: refused before the name is looked for.
+    if !overlay.hasUpper { throw .readOnly }
     if isDirectory {
       switch location.last {
       case .dot: throw .invalid
@@ -107,7 +110,7 @@ public func ovlRename(
   _ oldDirfd: Int32, _ old: UnsafePointer<CChar>?, _ newDirfd: Int32,
   _ new: UnsafePointer<CChar>?, _ flags: UInt32
 ) -> Int {
-  unsafe twoNames(oldDirfd, old, newDirfd, new, followOld: false) {
+  unsafe twoNames(oldDirfd, old, newDirfd, new, followOld: false, namingOld: true) {
     (from, to, s) throws(Errno) -> Int in
     if from.overlay < 0, to.overlay < 0 {
       return unsafe lx_renameat2(
@@ -117,10 +120,16 @@ public func ovlRename(
     if to.last != .name {
       throw flags & UInt32(RENAME_NOREPLACE) != 0 ? .exists : .busy
     }
+    if from.overlay >= 0, from.trailing, from.lookup.node.kind != .none,
+      from.lookup.node.kind != .directory
+    {
+      throw .notDirectory
+    }
     if from.overlay != to.overlay {
       return try CrossBorder.rename(from, to, flags: flags, s)
     }
     let overlay = Overlay(index: from.overlay)
+    if !overlay.hasUpper { throw .readOnly }
     let node = from.lookup.node
     let target = to.lookup.node
     if node.kind == .none { throw .noEntry }
@@ -192,7 +201,7 @@ private func linkDescriptor(
 /// Two walks, in blocks of their own.
 private func twoNames(
   _ oldDirfd: Int32, _ old: UnsafePointer<CChar>?, _ newDirfd: Int32,
-  _ new: UnsafePointer<CChar>?, followOld: Bool,
+  _ new: UnsafePointer<CChar>?, followOld: Bool, namingOld: Bool = false,
   _ body: (Location, Location, Scratch) throws(Errno) -> Int
 ) -> Int {
   guard let old = unsafe old, let new = unsafe new, unsafe old.pointee != 0,
@@ -202,8 +211,10 @@ private func twoNames(
     try withScratch { (s) throws(Errno) -> Int in
       try withScratch { (s2) throws(Errno) -> Int in
         for attempt in 0..<16 {
-          let from = try unsafe Resolve.walk(oldDirfd, old, follow: followOld, s)
-          let to = try unsafe Resolve.walk(newDirfd, new, follow: false, s2)
+          let from = try unsafe Resolve.walk(
+            oldDirfd, old, follow: followOld, naming: namingOld, s)
+          let to = try unsafe Resolve.walk(
+            newDirfd, new, follow: false, naming: true, s2)
           if from == nil, to == nil {
             Outside.noteChange()
             return passResult

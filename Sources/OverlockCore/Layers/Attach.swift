@@ -20,7 +20,11 @@ extension Overlay {
         try message.append("the registry of this overlay belongs to somebody else: ")
       }
       try message.append(options.registry)
-      try message.append(options.registry.isEmpty ? "/dev/shm/overlock-…/" : "/")
+      if options.registry.isEmpty {
+        try message.append("/dev/shm/overlock-")
+        try message.append(decimal: UInt64(lx_geteuid()))
+      }
+      try message.append("/")
       try message.append(hex: id)
       throw error
     }
@@ -73,7 +77,7 @@ extension Overlay {
     if r < 0 {
       try message.append("upperdir ")
       try message.append(options.upper)
-      try message.append(r == -Int(ENOENT) ? ": no such directory" : ": cannot be opened")
+      try message.append(Errno(result: r))
       throw Errno(result: r)
     }
     unsafe withUnsafePointer(to: &words) {

@@ -94,6 +94,8 @@ struct Configuration {
     message.count = 0
     try? message.append(text)
     try? message.append(path)
+    // Ours to refuse, or the system's: only the latter has words of its own.
+    if error != .invalid, error != .loop, error != .crossDevice { try? message.append(error) }
     throw error
   }
 
@@ -106,12 +108,7 @@ struct Configuration {
       try? message.append(" ")
       try? message.append(path)
       let error = Errno(result: fd)
-      switch error {
-      case .noEntry: try? message.append(": no such directory")
-      case .notDirectory: try? message.append(": not a directory")
-      case .access: try? message.append(": permission denied")
-      default: try? message.append(": cannot be opened")
-      }
+      try? message.append(error)
       throw error
     }
     defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }

@@ -27,12 +27,14 @@ enum Walk {
 
   /// - Parameters:
   ///   - follow: also follow a symbolic link in the last component (a trailing slash does so anyway).
+  ///   - naming: the call is about the name itself (unlink, rename, mkdir…): not even a trailing slash
+  ///     follows a link there.
   ///   - wantBelow: as for `Overlay.lookup`.
   /// - Errors: as path_resolution(7): ENOENT for a missing directory on the way (a missing last
   ///   component is a result), ENOTDIR, ELOOP, EACCES, ENAMETOOLONG.
   static func resolve(
-    _ dirfd: Int32, _ text: PathView, follow: Bool, wantBelow: Bool = false, fresh: Bool = false,
-    _ scratch: Scratch
+    _ dirfd: Int32, _ text: PathView, follow: Bool, naming: Bool = false,
+    wantBelow: Bool = false, fresh: Bool = false, _ scratch: Scratch
   ) throws(Errno) -> Location {
     guard !text.isEmpty else { throw .noEntry }
     guard text.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
@@ -70,7 +72,7 @@ enum Walk {
       while end < rest.count, rest.view[end] != slash { end += 1 }
       let name = rest.view.from(position).prefix(end - position)
       let isLast = onlySlashes(rest.view.from(end))
-      let isFinal = isLast && end == rest.count
+      let isFinal = isLast && (naming || end == rest.count)
       position = end
       if name.isDot {
         last = .dot
