@@ -45,6 +45,8 @@ class Difference:
 def _brief(value: Any) -> str:
     if isinstance(value, dict) and value.keys() & {"e", "v", "lost"}:
         return value.get("e") or ("lost" if "lost" in value else "succeeds")
+    if isinstance(value, str) and value.endswith(" (deleted)"):
+        return "(deleted)"
     is_word = isinstance(value, str) and len(value) < 20 and value.isprintable()
     return value if is_word else type(value).__name__
 

@@ -23,7 +23,7 @@ ls -lR --time-style=full-iso | sed '/^d/s/ [0-9]* / N /' | grep -v '^total' | se
 rm many/[1-9]*.txt; rm -f README; ls -lA many | head -n 3; ls
 BODY
 
-like_plain "a descriptor opened before copy-up sees what is appended later" <<'BODY'
+needing=held like_plain "a descriptor opened before copy-up sees what is appended later" <<'BODY'
 exec 3<README
 IFS= read -r line <&3 && echo "$line"
 echo 'fourth line' >>README
@@ -45,7 +45,7 @@ rm src/u1.c; echo other >src/u1.c
 cat <&4; cat src/u1.c
 BODY
 
-like_plain "tail -f follows a lower file through copy-up" <<'BODY'
+needing=held like_plain "tail -f follows a lower file through copy-up" <<'BODY'
 mkfifo "$OUT/lines"
 tail -n 1 -f README >"$OUT/lines" & tail=$!
 exec 3<"$OUT/lines"
@@ -159,7 +159,7 @@ wait
 ls -A bin a/b src | sort; stat -c '%a %n' bin/tool a/b/c made
 BODY
 
-like_plain "a fifo of the lower joins a process inside and one outside" <<'BODY'
+needing=meeting like_plain "a fifo of the lower joins a process inside and one outside" <<'BODY'
 # LD_PRELOAD= and unsharing are not portable between the worlds: both ends are inside, but one
 # changes the fifo's mode (a copy-up) between the two opens.
 (exec 3>fifo; echo met >&3) & writer=$!
@@ -174,7 +174,23 @@ echo both | tee -a README src/u2.c >/dev/null; tail -n 1 README src/u2.c
 comm <(sort README) <(sort src/u2.c); wc -l README many/1?.txt
 BODY
 
-like_plain "flock(1): exclusive against a second process, before and after copy-up" <<'BODY'
+like_plain "flock(1): exclusive against a second process, on a lower and on an upper file" <<'BODY'
+exec 8<README
+flock -n -x 8 && echo held
+flock -n -x README -c 'echo wrong' || echo 'excluded'
+flock -n -s README -c 'echo wrong' || echo 'shared excluded too'
+exec 8<&-
+flock -n -x README -c 'echo free again'
+echo change >>README
+exec 8<README
+flock -n -s 8 && echo held
+flock -n -x README -c 'echo wrong' || echo 'excluded'
+flock -n -s README -c 'echo shared'
+exec 8<&-
+flock -n -x README -c 'echo free again'
+BODY
+
+needing=locks like_plain "flock(1): a lock taken before copy-up excludes after it" <<'BODY'
 exec 8<README
 flock -n -x 8 && echo held
 flock -n -x README -c 'echo wrong' || echo 'excluded before'

@@ -55,7 +55,7 @@ perl -MFile::Path=make_path,remove_tree -MFile::Temp=tempfile,tempdir -MCwd=getc
   print getcwd(), "\n"'
 BODY
 
-like_plain "perl: open modes, seek, truncate, flock, sysopen, pipes, fork" <<'BODY'
+like_plain "perl: open modes, seek, truncate, sysopen, pipes" <<'BODY'
 perl -MFcntl=:flock,:DEFAULT,:seek -we 'open my $r, "<", "README" or die;
   my $l = <$r>;
   open my $w, "+<", "README" or die;
@@ -63,12 +63,6 @@ perl -MFcntl=:flock,:DEFAULT,:seek -we 'open my $r, "<", "README" or die;
   print $w "fourth\n";
   close $w;
   print $l, <$r>;
-  open my $k, "<", "src/u1.c";
-  flock $k, LOCK_EX or die;
-  my $p = fork // die;
-  if (!$p) { open my $o, ">>", "src/u1.c" or die;
-  print flock($o, LOCK_EX | LOCK_NB) ? "wrong\n" : "excluded\n";
-  exit 0 } waitpid $p, 0;
   sysopen my $s, "src/new", O_CREAT | O_EXCL | O_WRONLY or die;
   print sysopen(my $t, "src/u2.c", O_CREAT | O_EXCL | O_WRONLY) ? "wrong" : "$!", "\n";
   truncate "src/u3.c", 4;
@@ -76,4 +70,13 @@ perl -MFcntl=:flock,:DEFAULT,:seek -we 'open my $r, "<", "README" or die;
   open my $pipe, "-|", "cat", "README" or die;
   print scalar(my @x = <$pipe>), "\n";
   print `cat src/u4.c`'
+BODY
+
+needing=locks like_plain "perl: flock across fork and copy-up" <<'BODY'
+perl -MFcntl=:flock -we 'open my $k, "<", "src/u1.c";
+  flock $k, LOCK_EX or die;
+  my $p = fork // die;
+  if (!$p) { open my $o, ">>", "src/u1.c" or die;
+  print flock($o, LOCK_EX | LOCK_NB) ? "wrong\n" : "excluded\n";
+  exit 0 } waitpid $p, 0'
 BODY

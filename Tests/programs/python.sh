@@ -81,9 +81,9 @@ with tempfile.NamedTemporaryFile(dir="src") as f:
     print(os.path.dirname(f.name) == os.environ["T"] + "/src" or os.path.dirname(f.name) , os.path.getsize(f.name))
 with tempfile.TemporaryDirectory(dir=".") as d: open(d + "/x", "w").close()
 with tempfile.TemporaryFile(dir="src") as f: f.write(b"y"); f.seek(0); print(f.read())
+with open("README", "r+b") as f: m = mmap.mmap(f.fileno(), 0); m[:5] = b"FIRST"; m.flush()
 reader = os.open("README", os.O_RDONLY)
 view = mmap.mmap(reader, 0, mmap.MAP_SHARED, mmap.PROT_READ)
-with open("README", "r+b") as f: m = mmap.mmap(f.fileno(), 0); m[:5] = b"FIRST"; m.flush()
 print(view[:10], os.pread(reader, 10, 0)); os.close(reader)
 fd = os.open("src/u1.c", os.O_RDWR)
 os.pwrite(fd, b"ZZ", 2)
@@ -101,7 +101,41 @@ print(oct(os.stat("src/u2.c").st_mode), os.fstat(ro).st_mtime)
 PY
 BODY
 
-like_plain "python: fcntl locks held from before a copy-up still exclude after it" <<'BODY'
+needing=held like_plain "python: a descriptor and a mapping for reading show what somebody else maps and writes" <<'BODY'
+"$PYTHON" - <<'PY'
+import mmap, os
+reader = os.open("README", os.O_RDONLY)
+view = mmap.mmap(reader, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+with open("README", "r+b") as f: m = mmap.mmap(f.fileno(), 0); m[:5] = b"FIRST"; m.flush()
+print(view[:10], os.pread(reader, 10, 0)); os.close(reader)
+PY
+BODY
+
+like_plain "python: fcntl locks of files that are not copied up meanwhile" <<'BODY'
+"$PYTHON" - <<'PY'
+import fcntl, os
+def other(kind, how):
+    r, w = os.pipe()
+    if os.fork() == 0:
+        f = open("doc/locked" if how == "r" else "README", how)
+        try: kind(f, fcntl.LOCK_NB | (fcntl.LOCK_SH if how == "r" else fcntl.LOCK_EX)); os.write(w, b"got it")
+        except BlockingIOError: os.write(w, b"excluded")
+        os._exit(0)
+    os.wait(); return os.read(r, 100).decode()
+f = open("README", "r+") # in the upper from here on
+fcntl.lockf(f, fcntl.LOCK_SH)
+print(other(fcntl.lockf, "r+"))
+fcntl.lockf(f, fcntl.LOCK_UN)
+print(other(fcntl.lockf, "r+"))
+g = open("doc/locked") # on the lower all the time
+fcntl.flock(g, fcntl.LOCK_EX)
+print(other(fcntl.flock, "r"))
+fcntl.flock(g, fcntl.LOCK_UN)
+print(other(fcntl.flock, "r"))
+PY
+BODY
+
+needing=locks like_plain "python: fcntl locks held from before a copy-up still exclude after it" <<'BODY'
 "$PYTHON" - <<'PY'
 import fcntl, os
 def other(kind):

@@ -2,12 +2,14 @@
 # Runs real programs inside an overlay and compares what they print, how they end and what they
 # leave behind with a plain directory, and checks that the lower layers stay untouched.
 #
-#   run.sh [--library PATH] [--world overlock|kernel|plain] [--only SUBJECT] [--quick] [--keep]
+#   run.sh [--library PATH] [--world overlock|kernel|plain] [--only SUBJECT] [--quick] [--unbuilt]
+#          [--keep]
 #
 # --world kernel   the same checks on a kernel overlayfs mount (in a mount namespace of its own):
 #                  what the kernel's union gets right and wrong
 # --world plain    a plain directory instead of the overlay: are the checks themselves repeatable?
 # --quick          leaves the slowest builds out
+# --unbuilt        runs the checks of what is not built yet (lib/built.bash) instead of skipping them
 # --keep           keeps the scratch directory and prints its name
 # Environment: OVERLOCK_BUILD (directory of liboverlock.so and overlock), OVERLOCK_SOURCES
 # (directory of already fetched source packages), TMPDIR.
@@ -20,12 +22,14 @@ world=overlock
 only=
 keep=
 quick=
+unbuilt=
 while (($#)); do
   case $1 in
     --library) library=${2:?--library wants a path} && shift 2 ;;
     --world) world=${2:?--world wants a name} && shift 2 ;;
     --only) only=${2:?--only wants a subject} && shift 2 ;;
     --quick) quick=1 && shift ;;
+    --unbuilt) unbuilt=1 && shift ;;
     --keep) keep=1 && shift ;;
     *) echo "run.sh: unknown argument $1" >&2 && exit 2 ;;
   esac
@@ -69,9 +73,12 @@ finish() {
 trap finish EXIT
 
 export SCRATCH REGISTRY HERE=$here
-export WORLD=$world QUICK=$quick LIBRARY=$library
-CLI=$(dirname "${library:-$build/x}")/overlock
-[[ -x $CLI ]] || CLI=$build/overlock
+export WORLD=$world QUICK=$quick UNBUILT=$unbuilt LIBRARY=$library
+# `swift build` calls the command overlock-cli, `make build` adds the name overlock.
+for CLI in {"$(dirname "${library:-$build/x}")","$build"}/overlock{,-cli}; do
+  [[ ! -f $CLI || ! -x $CLI ]] || break
+done
+CLI=$(realpath -m -- "$CLI")
 export CLI
 export RESULTS=$SCRATCH/results
 : >"$RESULTS"

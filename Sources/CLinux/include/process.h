@@ -111,6 +111,7 @@ extern struct ovl_process ovl_process __attribute__((visibility("hidden")));
 
 static inline struct ovl_process *ovl_self(void) { return &ovl_process; }
 /* Arrays inside structs: Swift sees those as tuples, or not at all. */
+static inline struct ovl_cwd *ovl_cwd_now(void) { return &ovl_process.cwd; }
 static inline uint8_t *ovl_cwd_path(void) { return (uint8_t *)ovl_process.cwd.path; }
 static inline uint8_t *ovl_slot_path(struct ovl_slot *s) { return (uint8_t *)s->path; }
 static inline uint64_t *ovl_turns(void) { return ovl_process.turns; }

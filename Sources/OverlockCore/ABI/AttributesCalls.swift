@@ -138,11 +138,27 @@ public func ovlRemovexattr(
   guard let name = unsafe name else { return passResult }
   // What is not there need not be copied up to be missed.
   let probe = unsafe ovlGetxattr(path, name, nil, 0, nofollow)
+  if probe == -Int(ENODATA) { return unsafe missingAttribute(path, name, nofollow) }
   if probe == passResult || (probe < 0 && probe != -Int(ERANGE)) { return probe }
   return unsafe onUpper(AT_FDCWD, path, follow: nofollow == 0) { (real, p) in
     let r = unsafe lx_removexattr(real, name, 1)
     if r == 0 { unsafe noteDirectoryChange(p) }
     return r
+  }
+}
+
+/// What removexattr says of an attribute that is not there: user.* exists on files and directories
+/// only (xattr(7)).
+private func missingAttribute(
+  _ path: UnsafePointer<CChar>?, _ name: UnsafePointer<CChar>, _ nofollow: Int32
+) -> Int {
+  unsafe withPath { p in
+    let r = unsafe ovlLocate(p, AT_FDCWD, path, nofollow == 0 ? UInt32(OVL_FOLLOW) : 0)
+    if r != 0 { return r }
+    let kind = unsafe p.pointee.kind
+    let takesUser = kind == Kind.file.rawValue || kind == Kind.directory.rawValue
+    let isUser = unsafe PathView(name).hasPrefix("user.")
+    return isUser && !takesUser ? -Int(EPERM) : -Int(ENODATA)
   }
 }
 

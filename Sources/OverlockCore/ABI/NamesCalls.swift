@@ -159,8 +159,8 @@ public func ovlLink(
       return unsafe lx_linkat(
         AT_FDCWD, from.path.terminated, AT_FDCWD, to.path.terminated, flags)
     }
+    if to.last != .name { throw .exists }
     if to.overlay >= 0 {
-      if to.last != .name { throw .exists }
       if to.lookup.node.kind != .none { throw .exists }
       if to.trailing { throw .noEntry }
     }
@@ -192,7 +192,7 @@ private func linkDescriptor(
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
-        _ = try overlay.create(rel, isNew: false) { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }
+        _ = try unsafe overlay.create(rel, isNew: false) { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }
       }
     }
   }
@@ -253,9 +253,13 @@ private func outsideLocation(
     try here.append(slash)
   }
   try here.append(text)
+  var end = text.count
+  while end > 1, text[end - 1] == slash { end -= 1 }
+  let name = text.prefix(end).name
   return Location(
     overlay: -1, path: here,
     lookup: Lookup(
       node: Node(.unknown, layer: -1), length: 0, hash: PathHash(0, 0),
-      directory: PathHash(0, 0), total: 0))
+      directory: PathHash(0, 0), total: 0),
+    last: name.isDot ? .dot : name.isDotDot ? .dotDot : .name)
 }

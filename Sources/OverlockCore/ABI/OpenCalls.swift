@@ -15,7 +15,7 @@ public func ovlOpen(
 @inline(__always)
 func withPath(_ body: (UnsafeMutablePointer<ovl_path>) -> Int) -> Int {
   unsafe withUnsafeTemporaryAllocation(of: ovl_path.self, capacity: 1) { buffer in
-    let p = unsafe buffer.baseAddress!
+    let p = buffer.baseAddress!
     unsafe p.pointee.block = 0
     unsafe p.pointee.overlay = -1
     let result = unsafe body(p)

@@ -37,6 +37,7 @@ public func ovlSockaddr(
         } else if creating != 0 {
           let overlay = Overlay(index: location.overlay)
           if location.lookup.node.kind != .none { throw Errno(rawValue: EADDRINUSE) }
+          if location.trailing { throw .noEntry }
           guard overlay.hasUpper else { throw .readOnly }
           // The kernel makes the node itself, at its name: a whiteout there has to go first.
           try overlay.clearForSocket(location.path.view)

@@ -47,7 +47,7 @@ private func start(_ lines: PathView, _ message: inout PathBuffer) throws(Errno)
   var key = PathHash(1, 1)
   for i in 0..<count {
     let overlay = Overlay(index: i)
-    key.append(overlay.target.base, overlay.target.count)
+    unsafe key.append(overlay.target.base, overlay.target.count)
     for layer in 0..<overlay.layerCount {
       unsafe process.pointee.longest_layer = max(
         process.pointee.longest_layer, overlay.raw.pointee.layers[layer].length)

@@ -65,8 +65,8 @@ extension Overlay {
   private func identity(_ options: Options, _ message: inout PathBuffer) throws(Errno) -> UInt64 {
     var hash = PathHash(0x6f76_6572, 0x6c6f_636b)
     if options.upper.isEmpty {
-      hash.append(options.lowers.base, options.lowers.count)
-      hash.append(options.target.base, options.target.count)
+      unsafe hash.append(options.lowers.base, options.lowers.count)
+      unsafe hash.append(options.target.base, options.target.count)
       return hash.a ^ hash.b
     }
     var words: InlineArray<5, UInt64> = InlineArray(repeating: 0)

@@ -79,7 +79,7 @@ extension PathHash {
     while start < rel.count {
       var end = start
       while end < rel.count, rel[end] != slash { end += 1 }
-      append(rel.base + start, end - start)
+      unsafe append(rel.base + start, end - start)
       start = end + 1
     }
   }

@@ -26,7 +26,7 @@ extension Registry {
 
   private func lineHash(_ line: PathView) -> PathHash {
     var hash = PathHash(0x11, 0x22)
-    hash.append(line.base, line.count)
+    unsafe hash.append(line.base, line.count)
     return hash
   }
 

@@ -102,7 +102,7 @@ extension Overlay {
       let outFD = Int32(truncatingIfNeeded: out)
       defer { _ = lx_close(outFD) }
       Fault.step()
-      if !truncate, st.st_size > 0 { try DataCopy.copy(from, to: outFD, size: st.st_size, s) }
+      if !truncate, st.st_size > 0 { try unsafe DataCopy.copy(from, to: outFD, size: st.st_size, s) }
     case S_IFDIR:
       try unsafe check(lx_mkdirat(AT_FDCWD, to, 0o700))
     case S_IFLNK:
@@ -117,9 +117,9 @@ extension Overlay {
       try unsafe check(lx_mknodat(AT_FDCWD, to, st.st_mode & (S_IFMT | 0o600), UInt64(st.st_rdev)))
     }
     Fault.step()
-    try copyAttributes(to, from: from, st, shown: shown, s)
+    try unsafe copyAttributes(to, from: from, st, shown: shown, s)
     Fault.step()
-    try copyTimes(to, st, now: truncate && st.type == S_IFREG && st.st_size > 0)
+    try unsafe copyTimes(to, st, now: truncate && st.type == S_IFREG && st.st_size > 0)
   }
 
   /// Owner, xattrs (ACLs and capabilities among them), mode, in this order: chown drops
@@ -135,9 +135,9 @@ extension Overlay {
     } else {
       try check(r)
     }
-    try ExtendedAttributes.copy(to, from: from, s)
+    try unsafe ExtendedAttributes.copy(to, from: from, s)
     // Before the mode: xattrs may need the owner's right to write.
-    try setOrigin(to, shown)
+    try unsafe setOrigin(to, shown)
     Fault.step()
     if st.type != S_IFLNK {
       var mode = st.st_mode & 0o7777
@@ -154,7 +154,7 @@ extension Overlay {
     var times = unsafe (lx_atime(&st), lx_mtime(&st))
     // UTIME_NOW, whose macro has a cast that Swift does not import.
     if now { times.1.tv_nsec = (1 << 30) - 1 }
-    try unsafe withUnsafePointer(to: &times) { (p) throws(Errno) in
+    _ = try unsafe withUnsafePointer(to: &times) { (p) throws(Errno) in
       try unsafe check(
         lx_utimensat(
           AT_FDCWD, to, UnsafeRawPointer(p).assumingMemoryBound(to: timespec.self),
@@ -193,7 +193,7 @@ extension Overlay {
       _ = unsafe lx_fchmodat(AT_FDCWD, upper.cString, st.st_mode & 0o7777)
     }
     Fault.step()
-    try? copyTimes(parent.cString, before)
+    try? unsafe copyTimes(parent.cString, before)
     registry?.noteCopyUp()
   }
 

@@ -62,9 +62,11 @@ extension Overlay {
       try unsafe check(lx_fstatat(AT_FDCWD, staged.cString, &made, AT_SYMLINK_NOFOLLOW))
       try unsafe check(
         lx_fchownat(AT_FDCWD, staged.cString, UInt32.max, st.st_gid, AT_SYMLINK_NOFOLLOW))
-      if directory {
+      // chown took the set-id bits away.
+      if made.type != S_IFLNK {
         try unsafe check(
-          lx_fchmodat(AT_FDCWD, staged.cString, made.st_mode & 0o7777 | S_ISGID))
+          lx_fchmodat(
+            AT_FDCWD, staged.cString, made.st_mode & 0o7777 | (directory ? S_ISGID : 0)))
       }
     }
     try DefaultACL.apply(staged, directory: directory, mode: mode, parent: parent, s)
@@ -72,23 +74,23 @@ extension Overlay {
 
   /// mkdir(2). Errors: EEXIST, EROFS, and as the upper answered.
   func makeDirectory(_ rel: PathView, mode: UInt32) throws(Errno) {
-    _ = try create(rel, directory: true, mode: mode) { lx_mkdirat(AT_FDCWD, $0, mode) }
+    _ = try unsafe create(rel, directory: true, mode: mode) { unsafe lx_mkdirat(AT_FDCWD, $0, mode) }
   }
 
   /// mknod(2). A device 0/0 is a whiteout: it cannot be made, as in the kernel's overlay.
   func makeNode(_ rel: PathView, mode: UInt32, device: UInt64) throws(Errno) {
     if mode & S_IFMT == S_IFCHR, device == 0 { throw .permission }
-    _ = try create(rel, mode: mode) { lx_mknodat(AT_FDCWD, $0, mode, device) }
+    _ = try unsafe create(rel, mode: mode) { unsafe lx_mknodat(AT_FDCWD, $0, mode, device) }
   }
 
   /// symlink(2).
   func makeSymbolicLink(_ rel: PathView, target: UnsafePointer<CChar>) throws(Errno) {
-    _ = try create(rel) { unsafe lx_symlinkat(target, AT_FDCWD, $0) }
+    _ = try unsafe create(rel) { unsafe lx_symlinkat(target, AT_FDCWD, $0) }
   }
 
   /// A new regular file, opened. Errors: EEXIST somebody made it meanwhile.
   func createFile(_ rel: PathView, flags: Int32, mode: UInt32) throws(Errno) -> Int {
-    try create(rel, mode: mode) {
+    try unsafe create(rel, mode: mode) {
       unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL, mode)
     }
   }

@@ -19,19 +19,19 @@ enum DirectoryListing {
   {
     var builder = try Builder(merge)
     defer { builder.discardTable() }
-    try builder.add(PathView(".", 1), own, UInt8(DT_DIR))
-    try builder.add(PathView("..", 2), parent, UInt8(DT_DIR))
+    try unsafe builder.add(PathView(".", 1), own, UInt8(DT_DIR))
+    try unsafe builder.add(PathView("..", 2), parent, UInt8(DT_DIR))
     do throws(Errno) {
       try builder.addLayers(s, withInodes: true)
     } catch {
       builder.discardRecords()
       throw error
     }
-    return builder.finish()
+    return unsafe builder.finish()
   }
 
   /// Records in one growing mapping, and an open hash table of their offsets.
-  private struct Builder {
+  @safe private struct Builder {
     let merge: Merge
     private(set) var count = 0
     private var memory: UnsafeMutableRawPointer
@@ -95,7 +95,7 @@ enum DirectoryListing {
     private mutating func enter(_ name: PathView, at offset: Int) throws(Errno) -> Bool {
       if (filled + 1) * 2 > slots { try growTable() }
       var hash = PathHash(1, 2)
-      hash.append(name.base, name.count)
+      unsafe hash.append(name.base, name.count)
       var i = Int(truncatingIfNeeded: hash.a) & (slots - 1)
       while true {
         let entry = unsafe table[i]
@@ -119,7 +119,7 @@ enum DirectoryListing {
         let name = unsafe PathView(
           (memory + Int(entry) + 19).assumingMemoryBound(to: CChar.self))
         var hash = PathHash(1, 2)
-        hash.append(name.base, name.count)
+        unsafe hash.append(name.base, name.count)
         var i = Int(truncatingIfNeeded: hash.a) & (newSlots - 1)
         while unsafe larger[i] != 0 { i = (i + 1) & (newSlots - 1) }
         unsafe larger[i] = entry

@@ -57,7 +57,7 @@ extension Overlay {
     let n = unsafe withUnsafeMutablePointer(to: &text) { p in
       unsafe lx_getxattr(path, linkAttribute, p, 24, nofollow)
     }
-    if n == 17, text[0] == UInt8(ascii: "T") { return totalDifference(path, text, nofollow) }
+    if n == 17, text[0] == UInt8(ascii: "T") { return unsafe totalDifference(path, text, nofollow) }
     guard n > 2, text[0] == UInt8(ascii: "U") else { return 0 }
     var value = 0
     for i in 2..<min(n, 24) {
@@ -138,7 +138,7 @@ extension Overlay {
       name.end()
       if r < 0 { try? self.removeStaged(staged) }
       try check(r)
-      try? self.copyTimes(parent.cString, st)
+      try? unsafe self.copyTimes(parent.cString, st)
     }
   }
 
@@ -166,7 +166,7 @@ extension Overlay {
         try self.upperPath(new.parent, into: &parent)
         try self.markImpureChecked(new.parent, parent)
       }
-      _ = try self.create(new, isNew: false) {
+      _ = try unsafe self.create(new, isNew: false) {
         unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
       }
     }

@@ -47,7 +47,7 @@ extension Overlay {
       let name = rel.from(start).prefix(end - start)
       result.directory = merge.hash
       var next = merge.hash
-      next.append(name.base, name.count)
+      unsafe next.append(name.base, name.count)
       let before = registry?.vintage(directory: result.directory, name: next)
       var node = try merge.descend(name, wantBelow: wantBelow && end == rel.count)
       result.hash = next
@@ -90,7 +90,7 @@ extension Overlay {
       while end < rel.count, rel[end] != slash { end += 1 }
       if end >= rel.count { break }
       let directory = hash
-      hash.append(rel.base + start, end - start)
+      unsafe hash.append(rel.base + start, end - start)
       start = end + 1
       let vintage = registry.vintage(directory: directory, name: hash)
       guard vintage.isStable, let (v0, v1) = registry.cached(hash, vintage) else { continue }

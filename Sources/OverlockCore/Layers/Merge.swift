@@ -81,7 +81,7 @@ import CLinux
     var kept = 0
     let baseVariants = variants
     var redirectOf: InlineArray<6, Int> = [-1, -1, -1, -1, -1, -1]
-    var redirectName = PathView(name.base, 0)
+    var redirectName = unsafe PathView(name.base, 0)
     var isRelativeRedirect = false
     var topStat = stat()
     var i = 0
@@ -213,7 +213,7 @@ import CLinux
       if attributes.redirectLength > 0, !isLast || attributes.isAbsoluteRedirect {
         let value = unsafe PathView(UnsafePointer(scratch.spare), attributes.redirectLength)
         if attributes.isAbsoluteRedirect {
-          absolute = try addVariant(PathView(value.base, 0), value.from(1))
+          absolute = try unsafe addVariant(PathView(value.base, 0), value.from(1))
           absoluteLayer = layer
         } else {
           isRelativeRedirect = true
@@ -222,7 +222,7 @@ import CLinux
         }
       }
     }
-    hash.append(name.base, name.count)
+    unsafe hash.append(name.base, name.count)
     for v in 0..<baseVariants {
       var path = scratch.variant(v).unchecked(count: lengths[v])
       try path.appendRelative(name)

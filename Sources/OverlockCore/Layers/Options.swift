@@ -4,11 +4,11 @@ import CLinux
 /// names and escapes (`\:`, `\,`, `\\`), and `\NNN` (octal) for any byte, as /proc/mounts has it.
 struct Options {
   /// Lowers, still escaped and joined by ':'.
-  var lowers = PathView("", 0)
-  var upper = PathView("", 0)
-  var work = PathView("", 0)
-  var target = PathView("", 0)
-  var registry = PathView("", 0)
+  var lowers = unsafe PathView("", 0)
+  var upper = unsafe PathView("", 0)
+  var work = unsafe PathView("", 0)
+  var target = unsafe PathView("", 0)
+  var registry = unsafe PathView("", 0)
   var flags: UInt32 = 0
   var seen: UInt32 = 0
 

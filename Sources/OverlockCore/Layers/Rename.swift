@@ -114,8 +114,8 @@ extension Overlay {
       newParent.appendComponents(new.parent)
       var oldOwn = oldParent
       var newOwn = newParent
-      if kindOld == .directory { oldOwn.append(old.name.base, old.name.count) }
-      if kindNew == .directory { newOwn.append(new.name.base, new.name.count) }
+      if kindOld == .directory { unsafe oldOwn.append(old.name.base, old.name.count) }
+      if kindNew == .directory { unsafe newOwn.append(new.name.base, new.name.count) }
       var turn = try Turn(self, s2)
       defer { turn.release() }
       if directories { try turn.takeEpoch() }

@@ -34,7 +34,7 @@ enum CrossBorder {
       if flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
     }
     if to.trailing { throw .notDirectory }
-    try overlay.receive(to.path.view, from: from.path.terminated)
+    try unsafe overlay.receive(to.path.view, from: from.path.terminated)
     return 0
   }
 
@@ -53,7 +53,7 @@ enum CrossBorder {
   {
     guard from.overlay < 0, to.overlay >= 0 else { throw .crossDevice }
     let source = unsafe from.path.terminated
-    _ = try Overlay(index: to.overlay).create(to.path.view, isNew: false) {
+    _ = try unsafe Overlay(index: to.overlay).create(to.path.view, isNew: false) {
       unsafe lx_linkat(AT_FDCWD, source, AT_FDCWD, $0, flags)
     }
     return 0

@@ -96,7 +96,11 @@ enum DescriptorTable {
   }
 
   /// Where the directory open at fd is, if that is known and still true. Writes the path.
-  static func slot(_ fd: Int32, into path: inout PathBuffer) throws(Errno) -> (
+  ///
+  /// - Parameter stale: also if directories were renamed or removed since.
+  static func slot(
+    _ fd: Int32, into path: inout PathBuffer, stale: Bool = false
+  ) throws(Errno) -> (
     overlay: Int, layer: Int
   )? {
     guard fd >= 0, fd < Int32(OVL_SLOT_FDS), let slots = unsafe ovl_self()!.pointee.slots else {
@@ -108,7 +112,7 @@ enum DescriptorTable {
     guard stamp & 1 == 0, length > 0, length <= UInt32(OVL_SLOT_PATH) else { return nil }
     let overlay = unsafe Int(slot.pointee.overlay)
     let layer = unsafe Int(slot.pointee.layer)
-    if overlay >= 0 {
+    if overlay >= 0, !stale {
       guard overlay < Overlay.count else { return nil }
       guard let registry = Overlay(index: overlay).registry,
         unsafe registry.positions == slot.pointee.epoch

@@ -179,7 +179,7 @@ enum Elf {
   static func reach(_ fd: Int32, _ head: UnsafeMutablePointer<UInt8>, _ n: Int) -> Int32 {
     let reached = Int32(OVL_REACHED.rawValue)
     guard n >= 64 else { return reached }
-    let raw = unsafe UnsafeRawPointer(head)
+    let raw = UnsafeRawPointer(head)
     var st = stat()
     if unsafe lx_fstat(fd, &st) == 0 {
       let euid = UInt32(truncatingIfNeeded: lx_geteuid())

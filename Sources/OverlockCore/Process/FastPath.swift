@@ -6,7 +6,7 @@ import CLinux
 /// The path is read once, hashed component by component, and not copied: where the layer that has the
 /// object is the target itself, the program's own words are the real path already. Anything out of the
 /// ordinary ("..", ".", "//", a path that does not fit, a cold cache) answers `slow`.
-struct FastPath {
+@safe struct FastPath {
   enum Outcome { case slow, outside, inside }
 
   var outcome = Outcome.slow
@@ -40,7 +40,7 @@ struct FastPath {
         let target = fast.overlay.target
         if unsafe startsWith(text, target) {
           fast.start = target.count
-          guard unsafe fast.read() else { return fast }
+          guard fast.read() else { return fast }
           fast.lookUp()
           return fast
         }
@@ -48,7 +48,7 @@ struct FastPath {
         fast.overlay = found
         fast.enter(found.emptyHash)
         fast.start = found.target.count
-        guard unsafe fast.read() else { return fast }
+        guard fast.read() else { return fast }
         fast.lookUp()
         return fast
       }
@@ -126,7 +126,7 @@ struct FastPath {
         end = i > start ? i - 1 : i
         return i < Int(OVL_PATH_MAX) - 1
       }
-      if unsafe text[name] == dot, length == 1 || (length == 2 && text[name + 1] == dot) {
+      if unsafe text[name] == dot, unsafe length == 1 || (length == 2 && text[name + 1] == dot) {
         return false
       }
       grand = directory
@@ -192,7 +192,7 @@ struct FastPath {
     guard let position else { return fast }
     if position.overlay < 0 {
       fast.before = here.count == 1 ? 0 : here.count
-      guard unsafe fast.read() else { return fast }
+      guard fast.read() else { return fast }
       return unsafe finishOutside(fast, p)
     }
     fast.overlay = Overlay(index: position.overlay)
@@ -208,7 +208,7 @@ struct FastPath {
       from = to + 1
     }
     fast.before = here.count
-    guard unsafe fast.read() else { return fast }
+    guard fast.read() else { return fast }
     guard room + here.count + fast.end + 2 < Int(OVL_PATH_INLINE) - 8 else { return fast }
     fast.lookUp()
     return fast
@@ -220,7 +220,7 @@ struct FastPath {
   {
     var fast = start
     if fast.before < 0 {
-      guard unsafe fast.read() else { return fast }
+      guard fast.read() else { return fast }
     }
     let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
     guard room + max(fast.before, 0) + fast.end + 2 < Int(OVL_PATH_INLINE) - 8 else { return fast }
@@ -254,7 +254,7 @@ struct FastPath {
   func real(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> UnsafePointer<CChar> {
     let root = overlay.layerPath(layer)
     if before < 0, !trailing, start > 0, root.count == overlay.target.count,
-      root.base == overlay.target.base || root.equals(overlay.target)
+      unsafe root.base == overlay.target.base || root.equals(overlay.target)
     {
       // The layer is the target: the words are right as they are.
       return unsafe UnsafeRawPointer(text).assumingMemoryBound(to: CChar.self)

@@ -24,7 +24,7 @@ enum Listing {
   private static func make(_ fd: Int32, _ entry: DescriptorTable.Entry) throws(Errno)
     -> UnsafeMutablePointer<ovl_listing>?
   {
-    try withScratch { (s) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? in
+    try unsafe withScratch { (s) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? in
       var here = s.here
       let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
       if position.removed { return nil }
@@ -43,7 +43,7 @@ enum Listing {
       {
         return nil
       }
-      return try withScratch { (s2) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? in
+      return try unsafe withScratch { (s2) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? in
         var own = stat()
         var parent = stat()
         _ = PathStat.fetch(overlay, here.view, &own, s2)

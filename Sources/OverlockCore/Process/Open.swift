@@ -107,7 +107,7 @@ enum Open {
     if flags & O_PATH != 0, follow, node.kind == .unknown {
       // O_PATH|O_NOFOLLOW opens a link itself instead of refusing it.
       var st = stat()
-      if lx_fstat(fd, &st) == 0, st.type == S_IFLNK {
+      if unsafe lx_fstat(fd, &st) == 0, st.type == S_IFLNK {
         _ = lx_close(fd)
         return nil
       }
@@ -197,7 +197,7 @@ enum Open {
       if writes(flags), node.layer > 0 {
         if flags & O_DIRECTORY != 0 { throw .notDirectory }
         guard overlay.hasUpper else { throw .readOnly }
-        try mayWrite(s.real2.unterminated, flags)
+        try unsafe mayWrite(s.real2.unterminated, flags)
         try overlay.copyUp(rel, truncate: flags & O_TRUNC != 0)
         return nil
       }

@@ -9,7 +9,7 @@ enum Outside {
   private static func key(_ path: PathView) -> (PathHash, Vintage)? {
     guard let registry = Overlay(index: 0).registry else { return nil }
     var hash = unsafe PathHash(ovl_self()!.pointee.outside_key, registry.key0)
-    hash.append(path.base, path.count)
+    unsafe hash.append(path.base, path.count)
     return (
       hash,
       Vintage(epoch: registry.outside, generation: lx_coarse_seconds() << 1 | 1, isStable: true)
@@ -25,7 +25,7 @@ enum Outside {
 
   /// Whether the way to the path (and, when following, its last component) is known to stay outside.
   @inline(__always) static func isSafe(_ path: PathView, follow: Bool) -> Bool {
-    if path.isAt(orBelow: PathView("/proc", 5)) || path.isAt(orBelow: PathView("/dev", 4)) {
+    if unsafe path.isAt(orBelow: PathView("/proc", 5)) || path.isAt(orBelow: PathView("/dev", 4)) {
       return false
     }
     return isRemembered(follow ? path : path.parent)

@@ -42,6 +42,8 @@ enum Walk {
     var overlay = -1
     var touched = false
     var removed = false
+    // Where a relative path starts is a directory, or was one: ".." leads on from there.
+    var atStart = text[0] != slash
     if text[0] == slash {
       if let root = rootOverlay { overlay = root }
     } else {
@@ -86,7 +88,7 @@ enum Walk {
       }
       if name.isDotDot {
         last = .dotDot
-        if !removed { try state.requireDirectory(overlay, here.view) }
+        if !removed, !atStart { try state.requireDirectory(overlay, here.view) }
         removed = false
         trailing = true
         parent(&overlay, &here)
@@ -94,6 +96,7 @@ enum Walk {
       }
       last = .name
       if removed { throw .noEntry }
+      atStart = false
       let before = here.count
       if overlay >= 0 {
         touched = true

@@ -51,6 +51,14 @@ enum WorkingDirectory {
     let n = unsafe lx_getcwd(
       UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self), path.capacity - 1)
     if n == -Int(ENOENT) {
+      // Where it was is all that is left of it.
+      let cwd = unsafe ovl_cwd_now()!
+      if unsafe cwd.pointee.known == 1 && cwd.pointee.overlay >= 0 {
+        path.count = 0
+        try unsafe path.append(PathView(ovl_cwd_path(), Int(cwd.pointee.length)))
+        return unsafe Position(
+          overlay: Int(cwd.pointee.overlay), layer: Int(cwd.pointee.layer), removed: true)
+      }
       let link = unsafe lx_readlinkat(
         AT_FDCWD, "/proc/self/cwd",
         UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self),
@@ -118,7 +126,12 @@ enum WorkingDirectory {
     try unsafe check(lx_fstat(fd, &st))
     guard st.type == S_IFDIR else { throw .notDirectory }
     guard try RealPathReader.ofDescriptor(fd, into: &path, deleted: true) else { throw .notDirectory }
-    if st.links == 0 { return removed(&path) }
+    if st.links == 0 {
+      if let (overlay, layer) = try DescriptorTable.slot(fd, into: &path, stale: true) {
+        return Position(overlay: overlay, layer: layer, removed: true)
+      }
+      return removed(&path)
+    }
     if !entry.isKnown || entry.isOurs,
       let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: entry.isOurs)
     {

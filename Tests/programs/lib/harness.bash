@@ -2,6 +2,7 @@
 : "${SCRATCH:?start the subjects through run.sh}"
 # shellcheck source=world.bash
 . "$HERE/lib/world.bash"
+. "$HERE/lib/built.bash"
 
 pass() { echo "ok $1" | tee -a "$RESULTS"; }
 fail() { echo "FAIL $1: ${2:0:400}" | tee -a "$RESULTS"; }
@@ -61,10 +62,13 @@ run_body() { # STEM COMMAND-PREFIX…: output to STEM.out, status as its last li
 # The differential check. The body (stdin) runs in a plain copy of the fixture and in an overlay over
 # another copy, both at path $T: what it prints, its status, the tree it leaves as a later process
 # sees it, and what it leaves in $OUT must be equal, and the lower untouched.
-# `ignoring=REGEX like_plain …` leaves lines of the tree out that differ between two plain runs.
+# `ignoring=REGEX like_plain …` leaves lines of the tree out that differ between two plain runs;
+# `needing='CAPABILITY…' like_plain …` skips while one of these is not built (lib/built.bash).
 like_plain() { # NAME
   local name=$1 p=$SCRATCH/plain o=$SCRATCH/overlay
   cat >"$SCRATCH/body"
+  # shellcheck disable=SC2086 # split on purpose
+  built "$name" ${needing:-} || return 0
 
   place
   run_body "$p" in_plain
