@@ -23,7 +23,7 @@ def manifest(root: str) -> dict[str, Record]:
         full = os.path.join(root, path)
         try:
             seen = os.lstat(full)
-        except PermissionError as error:
+        except OSError as error:  # not allowed, or listed and yet not there
             found[path] = {"unreachable": error.errno}
             continue
         found[path] = record = _record(full, seen)

@@ -62,10 +62,10 @@ BODY
   fi
 fi
 
-# Two unions that use one upper in turn count the links of a hard-link group each in its own way:
-# without the capability, the counts of such files are left out.
+# Two unions that use one upper in turn count the links of the lower's hard-link group each in its
+# own way: without the capability, its counts are left out.
 shared_view() {
-  has shared-links && cat || awk '$1 != "d" && $5 > 1 { $5 = "linked" } { print }'
+  if has shared-links; then cat; else awk '$7 ~ /^hard[12]$/ { $5 = "-" } { print }'; fi
 }
 if needs_layers "the upper reads back the same in the kernel's own overlayfs" &&
   needs_root "the upper reads back the same in the kernel's own overlayfs"; then

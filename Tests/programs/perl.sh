@@ -56,13 +56,12 @@ perl -MFile::Path=make_path,remove_tree -MFile::Temp=tempfile,tempdir -MCwd=getc
 BODY
 
 like_plain "perl: open modes, seek, truncate, sysopen, pipes" <<'BODY'
-perl -MFcntl=:flock,:DEFAULT,:seek -we 'open my $r, "<", "README" or die;
-  my $l = <$r>;
-  open my $w, "+<", "README" or die;
+perl -MFcntl=:DEFAULT,:seek -we 'open my $w, "+<", "README" or die;
   seek $w, 0, SEEK_END;
   print $w "fourth\n";
   close $w;
-  print $l, <$r>;
+  open my $r, "<", "README" or die;
+  print scalar(<$r>), <$r>;
   sysopen my $s, "src/new", O_CREAT | O_EXCL | O_WRONLY or die;
   print sysopen(my $t, "src/u2.c", O_CREAT | O_EXCL | O_WRONLY) ? "wrong" : "$!", "\n";
   truncate "src/u3.c", 4;
@@ -70,6 +69,16 @@ perl -MFcntl=:flock,:DEFAULT,:seek -we 'open my $r, "<", "README" or die;
   open my $pipe, "-|", "cat", "README" or die;
   print scalar(my @x = <$pipe>), "\n";
   print `cat src/u4.c`'
+BODY
+
+needing=held like_plain "perl: a handle for reading sees what another handle appends" <<'BODY'
+perl -MFcntl=:seek -we 'open my $r, "<", "README" or die;
+  my $l = <$r>;
+  open my $w, "+<", "README" or die;
+  seek $w, 0, SEEK_END;
+  print $w "fourth\n";
+  close $w;
+  print $l, <$r>'
 BODY
 
 needing=locks like_plain "perl: flock across fork and copy-up" <<'BODY'

@@ -103,7 +103,8 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
         try path.append("/proc/self/fd/")
         try path.append(decimal: UInt64(fd))
         let difference = unsafe overlay.linkDifferenceFollowing(path.cString)
-        st.links = max(st.links + difference, 1)
+        // The index's own link is nobody's name.
+        st.links = max(st.links + difference, 0)
       }
     }
   }

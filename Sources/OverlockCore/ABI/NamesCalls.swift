@@ -120,6 +120,13 @@ public func ovlRename(
     if to.last != .name {
       throw flags & UInt32(RENAME_NOREPLACE) != 0 ? .exists : .busy
     }
+    if from.overlay >= 0, to.overlay >= 0 {
+      // The order of the kernel's checks (do_renameat2).
+      if from.lookup.node.kind == .none { throw .noEntry }
+      let exists = to.lookup.node.kind != .none
+      if exists, flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
+      if !exists, flags & UInt32(RENAME_EXCHANGE) != 0 { throw .noEntry }
+    }
     if from.overlay >= 0, from.trailing, from.lookup.node.kind != .none,
       from.lookup.node.kind != .directory
     {

@@ -150,9 +150,9 @@ extension Overlay {
         var newPath = s2.real2
         try self.upperPath(new, into: &newPath)
         try self.noteMoves(old, new, from.node, fromMerge, to.node, toMerge, exchange)
-        try self.bend(oldPath, from.node, fromMerge, uncovers: to.node.has(Node.below), s2)
+        try self.bend(oldPath, from.node, fromMerge, uncovers: self.uncovers(to.node), s2)
         if exchange {
-          try self.bend(newPath, to.node, toMerge, uncovers: from.node.has(Node.below), s2)
+          try self.bend(newPath, to.node, toMerge, uncovers: self.uncovers(from.node), s2)
         }
         try self.markParentsImpure(old, new, from.node, to.node, exchange, s2)
         Fault.step()
@@ -195,6 +195,11 @@ extension Overlay {
     } else if to.shownInode != 0 {
       try noteMoved(inode: to.shownInode, to: old)
     }
+  }
+
+  /// Whether a lower would show through at the name of a node.
+  private func uncovers(_ node: Node) -> Bool {
+    node.has(Node.below | Node.merged) || (node.kind != .none && node.layer > 0)
   }
 
   /// Prepares a directory for standing at another name.
