@@ -34,7 +34,8 @@ let package = Package(
       exclude: ["exports.map", "hooks.def", "make-exports.sh"],
       publicHeadersPath: "include",
       cSettings: [
-        .unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-ftls-model=initial-exec"]),
+        .unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-ftls-model=initial-exec"]
+        ),
         .define("OVERLOCK_STEPS", .when(configuration: .debug)),
       ],
       linkerSettings: [

@@ -12,12 +12,18 @@ static mode_t mode_argument(int flags, va_list arguments) {
 
 int ovl_open_any(int dirfd, const char *path, int flags, mode_t mode) {
   const long r = OVL_ON() ? ovl_open(dirfd, path, flags, mode, 0) : OVL_PASS;
-  return r == OVL_PASS ? NEXT(openat)(dirfd, path, flags, mode) : (int)ovl_result(r);
+  if (r != OVL_PASS) return (int)ovl_result(r);
+  const int fd = NEXT(openat)(dirfd, path, flags, mode);
+  if (OVL_ON()) ovl_fd_outside(fd);
+  return fd;
 }
 
 static int open_on(const char *path, int flags, mode_t mode) {
   const long r = ovl_open(AT_FDCWD, path, flags, mode, 0);
-  return r == OVL_PASS ? NEXT(open)(path, flags, mode) : (int)ovl_result(r);
+  if (r != OVL_PASS) return (int)ovl_result(r);
+  const int fd = NEXT(open)(path, flags, mode);
+  ovl_fd_outside(fd);
+  return fd;
 }
 
 HOOKED(int, open, const char *path, int flags, ...) {

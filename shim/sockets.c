@@ -55,6 +55,8 @@ HOOKED(int, bind, int fd, const struct sockaddr *address, socklen_t length) {
   const long r = rewrite(&to, address, length, 1);
   if (r < 0) return (int)ovl_result(r);
   const int done = NEXT(bind)(fd, to.address, to.length);
+  if (done < 0 && errno != EADDRINUSE && to.address != address)
+    KEEPING_ERRNO(ovl_bind_failed(address, length));
   release(&to);
   return done;
 }

@@ -25,8 +25,9 @@ NOBODY = 65534
 LOCKED = "foreign"  # unprivileged trees: what belongs to root and may not be written
 
 
-def generate(seed: int, privileged: bool) -> Case:
-    """The tree of one seed; its operations are still to be chosen."""
+def generate(seed: int, privileged: bool, own: bool = False) -> Case:
+    """The tree of one seed; its operations are still to be chosen. `own`: an unprivileged worker may
+    read and write all of it."""
     rng = random.Random(f"tree {seed} {privileged}")
     over_lower = seed % 3 != 0
     populated = seed % 3 != 1
@@ -40,7 +41,11 @@ def generate(seed: int, privileged: bool) -> Case:
     _link_up(rng, layers)
     if rng.random() < 0.2:
         _widen(rng, layers)
-    if not privileged:
+    if own:
+        for layer in layers:
+            for entry in layer.values():
+                entry.mode |= 0o700 if entry.kind == "dir" else 0o600
+    elif not privileged:
         _lock(layers)
     return Case(seed, privileged, over_lower, seed % 4 == 2, layers, [])
 

@@ -23,10 +23,12 @@ from tree import Case, merge
 from worlds import Settings, World, Yard
 
 REFRESH_EVERY = 40
+SETS_MODE = {"chmod", "fchmod", "open", "mkdir", "mknod", "write_file", "append_file"}
 
 
-def choose(case: Case, count: int, without: frozenset[str], settings: Settings) -> list[Operation]:
-    """`count` operations for the case."""
+def choose(case: Case, count: int, without: frozenset[str], settings: Settings,
+           own: bool = False) -> list[Operation]:
+    """`count` operations for the case; `own`: none takes its owner's rights from an object."""
     yard = Yard(case, settings)
     world = World(yard)
     crew: list[Process] = []
@@ -34,7 +36,7 @@ def choose(case: Case, count: int, without: frozenset[str], settings: Settings) 
         yard.fresh_outside()
         world.open()
         crew += [Process(world, "truth") for _ in range(WORKERS)]
-        return _choose(case, count, without, crew, yard.tree)
+        return _choose(case, count, without, crew, yard.tree, own)
     finally:
         for process in crew:
             process.end()
@@ -42,7 +44,7 @@ def choose(case: Case, count: int, without: frozenset[str], settings: Settings) 
 
 
 def _choose(case: Case, count: int, without: frozenset[str], crew: list[Process],
-            tree: str) -> list[Operation]:
+            tree: str, own: bool) -> list[Operation]:
     rng = random.Random(f"operations {case.seed} {case.privileged}")
     chooser = Chooser(rng, merge(case.layers), WORKERS, case.privileged)
     choices = [entry for entry in choose_names.CHOICES + choose_files.CHOICES]
@@ -56,6 +58,8 @@ def _choose(case: Case, count: int, without: frozenset[str], crew: list[Process]
         if chooser.chance(0.25):
             chooser.worker = rng.randrange(WORKERS)
         operation = {"w": chooser.worker, **rng.choices(choices, weights)[0][1](chooser)}
+        if own and operation["op"] in SETS_MODE:
+            operation["mode"] |= 0o700
         if operation["op"] in without:
             chooser.settle(False)
             continue

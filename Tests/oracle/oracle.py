@@ -63,6 +63,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--keep", default="", metavar="DIR", help="keep the trees of failed seeds")
     parser.add_argument("--scratch", default="", metavar="DIR", help="where the trees are made")
     parser.add_argument("--unprivileged", action="store_true", help="workers run as uid 65534")
+    parser.add_argument("--own", action="store_true",
+                        help="with --unprivileged: everything may be read and written by them")
     parser.add_argument("--without", default="", help="operations to leave out, comma-separated")
     parser.add_argument("--ignore", default="", metavar="TEXTS",
                         help="known faults: parts of 'operation field expected actual'")
@@ -95,9 +97,10 @@ def make_case(seed: int | Case, options: argparse.Namespace, settings: Settings)
     if isinstance(seed, Case):
         return seed
     privileged = not options.unprivileged and os.geteuid() == 0
-    case = generate(seed, privileged)
+    own = options.own and not privileged
+    case = generate(seed, privileged, own)
     without = frozenset(options.without.split(","))
-    case.operations = choose(case, options.operations, without, settings)
+    case.operations = choose(case, options.operations, without, settings, own)
     return case
 
 
@@ -150,7 +153,7 @@ def _reduce(case: Case, first: Difference, options: argparse.Namespace, plan: Pl
             again += f" --{name.replace('_', '-')} {shlex.quote(value)}"
     prefix = f"{again} --seed {case.seed} --operations {len(case.operations)}"
     lines = [f"  shortest failing prefix: {len(case.operations)} operations",
-             f"  replay: {prefix}{' --unprivileged' if options.unprivileged else ''}"]
+             f"  replay: {prefix}{' --unprivileged' if options.unprivileged else ''}{' --own' if options.own else ''}"]
     if options.shrink:
         signature = first.signature()
         case = shrink(case, signature, fails, options.shrink)

@@ -21,6 +21,7 @@
 #define OVL_FOLLOW 1u   /* follow a symbolic link in the last component */
 #define OVL_COPYUP 2u   /* the caller is about to change the object: it must be in the upper */
 #define OVL_TRUNCATE 4u /* with OVL_COPYUP: the data is about to be thrown away */
+#define OVL_CHANGING 16u /* something is about to be changed, without a copy-up yet */
 #define OVL_MISSING 8u  /* a missing last component is no error: real is where it would be */
 
 #define OVL_PATH_INLINE 640
@@ -127,6 +128,9 @@ long ovl_realpath(const char *path, char *buffer);
 void ovl_fd_closing(int fd);
 void ovl_fd_closing_range(unsigned first, unsigned last);
 void ovl_fd_duplicated(int from, int to);
+/* fd (ignored if negative) was opened by a path outside of every overlay: it is a plain descriptor
+ * even where it sits on a layer. */
+void ovl_fd_outside(int fd);
 /* Corrects what fstat/statx said of a descriptor (device and inode number). */
 void ovl_fd_fix_stat(int fd, struct stat *st);
 void ovl_fd_fix_statx(int fd, void *statx);
@@ -176,6 +180,8 @@ long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
  * OVL_PASS: leave as it is. */
 long ovl_sockaddr(const void *address, unsigned length, int creating, void *out /* 128 bytes */,
                   unsigned *outlen, int *hold);
+/* To be called when a bind of an address that ovl_sockaddr rewrote has failed. */
+void ovl_bind_failed(const void *address, unsigned length);
 /* The reverse, in place, for getsockname/getpeername/accept/recvfrom: new length. */
 unsigned ovl_sockaddr_shown(void *address, unsigned length, unsigned capacity);
 

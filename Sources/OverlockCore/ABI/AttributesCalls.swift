@@ -67,7 +67,7 @@ public func ovlUtimens(
 public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
   if length < 0 { return passResult }
   return unsafe withPath { p in
-    var r = unsafe ovlLocate(p, AT_FDCWD, path, UInt32(OVL_FOLLOW))
+    var r = unsafe ovlLocate(p, AT_FDCWD, path, UInt32(OVL_FOLLOW | OVL_CHANGING))
     if r != 0 { return r }
     if unsafe p.pointee.overlay < 0 { return unsafe lx_truncate(p.pointee.real, length) }
     switch unsafe p.pointee.kind {

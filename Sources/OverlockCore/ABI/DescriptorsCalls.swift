@@ -15,6 +15,9 @@ public func ovlFDClosingRange(_ first: UInt32, _ last: UInt32) {
 @c(ovl_fd_duplicated)
 public func ovlFDDuplicated(_ from: Int32, _ to: Int32) { DescriptorTable.copy(from: from, to: to) }
 
+@c(ovl_fd_outside)
+public func ovlFDOutside(_ fd: Int32) { if fd >= 0 { DescriptorTable.set(fd, .plain) } }
+
 /// The overlay and node of a descriptor for what stat says; nil where the kernel's answer is right.
 private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay, Node)? {
   var entry = DescriptorTable.entry(fd)
@@ -48,7 +51,8 @@ private func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> Descr
     try? withScratch { (s) throws(Errno) in
       var real = s.real
       guard try RealPathReader.ofDescriptor(fd, into: &real),
-        let (overlay, _, layer) = RealPaths.merged(real.view)
+        let (overlay, _, layer) = RealPaths.merged(real.view, lowers: true),
+        layer < overlay.layerCount
       else { return }
       var node = Node(isDirectory ? .directory : .file, layer: layer)
       if layer == 0 { node.shownInode = unsafe overlay.origin(real.cString) }
@@ -118,6 +122,20 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
   let minor = unsafe UInt64(buffer.load(fromByteOffset: 140, as: UInt32.self))
   let device =
     (major & 0xfff) << 8 | (major & ~0xfff) << 32 | (minor & 0xff) | (minor & ~0xff) << 12
+  let entry = DescriptorTable.entry(fd)
+  if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
+    let r = bordered { () throws(Errno) in
+      try withScratch { (s) throws(Errno) -> Int in
+        guard let (overlay, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return 0 }
+        let mask = unsafe buffer.load(as: UInt32.self)
+        try unsafe check(
+          lx_statx(AT_FDCWD, s.real2.unterminated, AT_SYMLINK_NOFOLLOW, mask, buffer))
+        unsafe fixStatx(overlay, node, buffer, s.real2.unterminated)
+        return 1
+      }
+    }
+    if r == 1 { return }
+  }
   guard let (overlay, node) = subject(fd, device, mode) else { return }
   var st = stat()
   st.st_mode = mode
@@ -145,7 +163,7 @@ public func ovlListingOf(_ fd: Int32, _ error: UnsafeMutablePointer<Int>?)
 }
 
 @c(ovl_listing_drop)
-public func ovlListingDrop(_ fd: Int32) { Listing.drop(fd) }
+public func ovlListingDrop(_ fd: Int32) { Listing.outdate(fd) }
 
 @c(ovl_getdents64)
 public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int) -> Int {
@@ -180,12 +198,15 @@ public func ovlDirSeek(_ fd: Int32, _ offset: off_t, _ whence: Int32) -> Int {
     var position: Int
     switch whence {
     case SEEK_SET: position = offset
-    case SEEK_CUR: position = now + offset
+    case SEEK_CUR:
+      let (sum, overflow) = now.addingReportingOverflow(offset)
+      if overflow { throw Errno(rawValue: EOVERFLOW) }
+      position = sum
     default: throw .invalid
     }
     guard position >= 0 else { throw .invalid }
     if position == 0, now != 0 {
-      Listing.drop(fd)
+      Listing.outdate(fd)
       _ = unsafe try Listing.of(fd)
       return 0
     }

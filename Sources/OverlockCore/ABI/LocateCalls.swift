@@ -8,6 +8,12 @@ func bordered(_ body: () throws(Errno) -> Int) -> Int {
   do throws(Errno) { return try body() } catch { return error.result }
 }
 
+/// Whether there is a path to read: not empty, and not in the page that is never mapped. What else the
+/// kernel would answer with EFAULT is the program's own fault, and is met where the path is read.
+@inline(__always) func isPath(_ path: UnsafePointer<CChar>) -> Bool {
+  unsafe UInt(bitPattern: path) >= 4096 && path.pointee != 0
+}
+
 @c(ovl_path_release)
 public func ovlPathRelease(_ p: UnsafeMutablePointer<ovl_path>?) {
   guard let p = unsafe p, unsafe p.pointee.block != 0 else { return }
@@ -23,13 +29,17 @@ public func ovlLocate(
   guard let p = unsafe p else { return passResult }
   unsafe p.pointee.block = 0
   unsafe p.pointee.overlay = -1
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   let follow = intent & UInt32(OVL_FOLLOW) != 0
   let fast = unsafe FastPath.find(p, dirfd, path)
-  if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
+  // A call that changes something trusts no memory of what was a link.
+  if fast.outcome == .outside, intent & UInt32(OVL_COPYUP | OVL_CHANGING) == 0,
+    unsafe Outside.isSafe(fast.path(p), follow: follow)
+  {
     return passResult
   }
-  if fast.outcome == .inside, fast.isKnown, !fast.trailing, fast.fits, intent & UInt32(OVL_COPYUP) == 0,
+  if fast.outcome == .inside, fast.isKnown, !fast.trailing, fast.fits,
+    intent & UInt32(OVL_COPYUP) == 0,
     fast.node.kind != .none, fast.node.kind != .link || !follow
   {
     unsafe p.pointee.overlay = Int32(fast.overlay.index)
@@ -97,7 +107,8 @@ public func ovlLocateFS(_ p: UnsafeMutablePointer<ovl_path>?, _ path: UnsafePoin
 }
 
 @c(ovl_locate_fd)
-public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ intent: UInt32) -> Int {
+public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ intent: UInt32) -> Int
+{
   guard let p = unsafe p else { return passResult }
   unsafe p.pointee.block = 0
   unsafe p.pointee.overlay = -1
@@ -114,10 +125,23 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
   }
   if entry.isKnown, !entry.isOurs || !entry.isLower { return passResult }
   return bordered { () throws(Errno) in
-    try withScratch { (s) throws(Errno) -> Int in
+    if try check(lx_fcntl(fd, F_GETFL, 0)) & Int(O_PATH) != 0 { throw .badDescriptor }
+    return try withScratch { (s) throws(Errno) -> Int in
       var here = s.here
+      var own = stat()
+      try unsafe check(lx_fstat(fd, &own))
       guard let (overlay, node) = try DescriptorObject.find(fd, entry, &here, s) else {
         return passResult
+      }
+      // Another object may have the name by now: ours is then nowhere but in this descriptor.
+      var found = stat()
+      try unsafe check(
+        lx_fstatat(AT_FDCWD, s.real2.unterminated, &found, AT_SYMLINK_NOFOLLOW))
+      let shown =
+        node.shownInode != 0
+        ? node.shownInode : overlay.shownInode(found.inode, layer: node.layer)
+      guard own.type == found.type, (shown ^ own.inode) & 0xff_ffff_ffff_ffff == 0 else {
+        throw .noEntry
       }
       if node.layer > 0 {
         try overlay.copyUp(here.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)

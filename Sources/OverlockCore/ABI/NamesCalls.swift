@@ -9,12 +9,8 @@ private func changeName(
   outside: (UnsafePointer<CChar>) -> Int,
   _ body: (Location, Overlay) throws(Errno) -> Void
 ) -> Int {
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
-  return unsafe withPath { p in
-    let fast = unsafe FastPath.find(p, dirfd, path)
-    if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
-      return passResult
-    }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
+  return withPath { _ in
     return bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         for attempt in 0..<16 {
@@ -51,7 +47,8 @@ public func ovlMkdir(_ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: mode
 public func ovlMknod(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: mode_t, _ device: dev_t
 ) -> Int {
-  unsafe changeName(dirfd, path, outside: { unsafe lx_mknodat(AT_FDCWD, $0, mode, UInt64(device)) }) {
+  unsafe changeName(dirfd, path, outside: { unsafe lx_mknodat(AT_FDCWD, $0, mode, UInt64(device)) })
+  {
     (location, overlay) throws(Errno) in
     if location.lookup.node.kind != .none { throw .exists }
     if location.trailing { throw .noEntry }
@@ -65,7 +62,11 @@ public func ovlSymlink(
 ) -> Int {
   guard let target = unsafe target else { return passResult }
   let r = unsafe changeName(
-    dirfd, path, outside: { unsafe lx_symlinkat(target, AT_FDCWD, $0) }
+    dirfd, path,
+    outside: {
+      Outside.noteChange()
+      return unsafe lx_symlinkat(target, AT_FDCWD, $0)
+    }
   ) { (location, overlay) throws(Errno) in
     if location.lookup.node.kind != .none { throw .exists }
     if location.trailing { throw .noEntry }
@@ -185,24 +186,28 @@ public func ovlLink(
 private func linkDescriptor(
   _ fd: Int32, _ newDirfd: Int32, _ new: UnsafePointer<CChar>?, _ flags: Int32
 ) -> Int {
-  unsafe changeName(newDirfd, new, outside: { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }) {
+  let entry = DescriptorTable.entry(fd)
+  let r = unsafe changeName(newDirfd, new, outside: { _ in -Int(EXDEV) }) {
     (location, overlay) throws(Errno) in
     if location.lookup.node.kind != .none { throw .exists }
     if location.trailing { throw .noEntry }
     let rel = location.path.view
     try withScratch { (s) throws(Errno) in
       var here = s.here
-      let entry = DescriptorTable.entry(fd)
       if entry.isLower || !entry.isKnown,
         let (source, _) = try DescriptorObject.find(fd, entry, &here, s)
       {
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
-        _ = try unsafe overlay.create(rel, isNew: false) { unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags) }
+        _ = try unsafe overlay.create(rel, isNew: false) {
+          unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags)
+        }
       }
     }
   }
+  // A lower inode gets no name outside.
+  return r == passResult && entry.isLower ? -Int(EXDEV) : r
 }
 
 /// Two walks, in blocks of their own.
@@ -211,8 +216,8 @@ private func twoNames(
   _ new: UnsafePointer<CChar>?, followOld: Bool, namingOld: Bool = false,
   _ body: (Location, Location, Scratch) throws(Errno) -> Int
 ) -> Int {
-  guard let old = unsafe old, let new = unsafe new, unsafe old.pointee != 0,
-    unsafe new.pointee != 0
+  guard let old = unsafe old, let new = unsafe new, unsafe isPath(old),
+    unsafe isPath(new)
   else { return passResult }
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
@@ -227,11 +232,15 @@ private func twoNames(
             return passResult
           }
           let source: Location
-          if let from { source = from } else {
+          if let from {
+            source = from
+          } else {
             source = try unsafe outsideLocation(oldDirfd, old, s)
           }
           let target: Location
-          if let to { target = to } else {
+          if let to {
+            target = to
+          } else {
             target = try unsafe outsideLocation(newDirfd, new, s2)
           }
           do throws(Errno) {
@@ -254,7 +263,8 @@ private func outsideLocation(
   var here = s.here
   here.count = 0
   if text[0] != slash {
-    _ = dirfd == AT_FDCWD
+    _ =
+      dirfd == AT_FDCWD
       ? try WorkingDirectory.read(into: &here)
       : try WorkingDirectory.ofDescriptor(dirfd, into: &here)
     try here.append(slash)

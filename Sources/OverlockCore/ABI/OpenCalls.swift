@@ -4,7 +4,7 @@ import CLinux
 public func ovlOpen(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: Int32, _ mode: mode_t, _ resolve: UInt64
 ) -> Int {
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   return unsafe withPath { p in
     unsafe Open.open(p, dirfd, path, flags, mode, resolve: resolve)
   }

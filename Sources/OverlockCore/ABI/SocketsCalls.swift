@@ -78,6 +78,31 @@ public func ovlSockaddr(
   }
 }
 
+/// After a bind that failed: a lower's name that the whiteout hid is hidden again.
+@c(ovl_bind_failed)
+public func ovlBindFailed(_ address: UnsafeRawPointer?, _ length: UInt32) {
+  guard let address = unsafe address, length > 2, length <= 110,
+    unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX),
+    unsafe address.load(fromByteOffset: 2, as: UInt8.self) != 0
+  else { return }
+  try? withScratch { (s) throws(Errno) in
+    var name = s.link
+    var i = 2
+    while i < Int(length), unsafe address.load(fromByteOffset: i, as: UInt8.self) != 0 {
+      try name.append(unsafe address.load(fromByteOffset: i, as: UInt8.self))
+      i += 1
+    }
+    try withScratch { (s2) throws(Errno) in
+      guard
+        let location = try unsafe Resolve.walk(AT_FDCWD, name.cString, follow: false, s2),
+        location.overlay >= 0, location.lookup.node.layer > 0,
+        location.lookup.node.kind != .none, location.lookup.node.kind != .directory
+      else { return }
+      try Overlay(index: location.overlay).unlink(location.path.view)
+    }
+  }
+}
+
 extension Overlay {
   /// Makes a name free for a bind(2): its directory in the upper, no whiteout in the way. Between the
   /// two steps a lower object of that name would show: so the whiteout only goes if there is none.
@@ -87,6 +112,8 @@ extension Overlay {
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
       if c.look.node.has(Node.whiteout) {
+        // bind(2) makes the node itself and replaces nothing, so the whiteout has to go first; if the
+        // bind then fails, `ovl_bind_failed` puts it back.
         try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
       }
     }

@@ -6,7 +6,7 @@ import CLinux
 public func ovlStat(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ st: UnsafeMutablePointer<stat>?, _ flags: Int32
 ) -> Int {
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   guard let st = unsafe st else { return -Int(EFAULT) }
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
   return unsafe withPath { p in
@@ -82,7 +82,7 @@ public func ovlStatx(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: Int32, _ mask: UInt32,
   _ buffer: UnsafeMutableRawPointer?
 ) -> Int {
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   guard let buffer = unsafe buffer else { return -Int(EFAULT) }
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
   let other = flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
@@ -144,7 +144,7 @@ func fixStatx(
 public func ovlAccess(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: Int32, _ flags: Int32
 ) -> Int {
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
   return unsafe withPath { p in
     let r = unsafe ovlLocate(p, dirfd, path, follow ? UInt32(OVL_FOLLOW) : 0)
@@ -174,7 +174,7 @@ public func ovlReadlink(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ buffer: UnsafeMutablePointer<CChar>?,
   _ size: Int
 ) -> Int {
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   guard let buffer = unsafe buffer, size > 0 else { return size > 0 ? -Int(EFAULT) : -Int(EINVAL) }
   return unsafe withPath { p in
     let r = unsafe ovlLocate(p, dirfd, path, 0)

@@ -2,7 +2,7 @@ import CLinux
 
 @c(ovl_chdir)
 public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
-  guard let path = unsafe path, unsafe path.pointee != 0 else { return passResult }
+  guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
       guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, s) else {
@@ -31,7 +31,10 @@ public func ovlFchdir(_ fd: Int32) -> Int {
       try check(lx_fchdir(fd))
       var here = s.here
       let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
-      if position.overlay < 0 || position.removed {
+      if position.removed, position.overlay >= 0 {
+        WorkingDirectory.storeRemoved(
+          overlay: position.overlay, layer: position.layer, here.view)
+      } else if position.overlay < 0 {
         WorkingDirectory.forget()
       } else {
         WorkingDirectory.store(overlay: position.overlay, layer: position.layer, here.view)
@@ -70,7 +73,7 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
 public func ovlRealpath(
   _ path: UnsafePointer<CChar>?, _ buffer: UnsafeMutablePointer<CChar>?
 ) -> Int {
-  guard let path = unsafe path, let buffer = unsafe buffer, unsafe path.pointee != 0 else {
+  guard let path = unsafe path, let buffer = unsafe buffer, unsafe isPath(path) else {
     return passResult
   }
   return bordered { () throws(Errno) in

@@ -102,7 +102,9 @@ extension Overlay {
       let outFD = Int32(truncatingIfNeeded: out)
       defer { _ = lx_close(outFD) }
       Fault.step()
-      if !truncate, st.st_size > 0 { try unsafe DataCopy.copy(from, to: outFD, size: st.st_size, s) }
+      if !truncate, st.st_size > 0 {
+        try unsafe DataCopy.copy(from, to: outFD, size: st.st_size, s)
+      }
     case S_IFDIR:
       try unsafe check(lx_mkdirat(AT_FDCWD, to, 0o700))
     case S_IFLNK:

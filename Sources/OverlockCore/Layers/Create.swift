@@ -74,7 +74,9 @@ extension Overlay {
 
   /// mkdir(2). Errors: EEXIST, EROFS, and as the upper answered.
   func makeDirectory(_ rel: PathView, mode: UInt32) throws(Errno) {
-    _ = try unsafe create(rel, directory: true, mode: mode) { unsafe lx_mkdirat(AT_FDCWD, $0, mode) }
+    _ = try unsafe create(rel, directory: true, mode: mode) {
+      unsafe lx_mkdirat(AT_FDCWD, $0, mode)
+    }
   }
 
   /// mknod(2). A device 0/0 is a whiteout: it cannot be made, as in the kernel's overlay.

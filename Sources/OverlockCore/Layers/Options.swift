@@ -97,9 +97,11 @@ struct Options {
   }
 
   private func validate(_ message: inout PathBuffer) throws(Errno) {
-    if lowers.isEmpty { try message.append("lowerdir= is missing") }
-    else if target.isEmpty { try message.append("target= is missing") }
-    else if upper.isEmpty != work.isEmpty {
+    if lowers.isEmpty {
+      try message.append("lowerdir= is missing")
+    } else if target.isEmpty {
+      try message.append("target= is missing")
+    } else if upper.isEmpty != work.isEmpty {
       try message.append("upperdir= and workdir= go together")
     } else {
       try requireAbsolute(upper, &message)

@@ -84,7 +84,8 @@ extension Overlay {
         try self.copyUpParents(rel, changing: true)
         var turn = try Turn(self, s2)
         defer { turn.release() }
-        let lowersToo = first.node.layer > 0 || first.node.has(Node.below)
+        let lowersToo =
+          first.node.layer > 0 || first.node.has(Node.below)
           || !first.node.has(Node.single)
         if lowersToo { try turn.takeEpoch() }
         if try turn.take(parentHash, ownHash, parentHash, ownHash) {
@@ -94,7 +95,8 @@ extension Overlay {
         let look = try self.lookup(rel, s, wantBelow: true, merge: &merge)
         guard look.isWhole, look.node.kind != .none else { throw .noEntry }
         guard look.node.kind == .directory else { throw .notDirectory }
-        let hides = look.node.layer > 0 || look.node.has(Node.below)
+        let hides =
+          look.node.layer > 0 || look.node.has(Node.below)
           || look.node.has(Node.merged)
         var upper = s2.real
         try self.upperPath(rel, into: &upper)

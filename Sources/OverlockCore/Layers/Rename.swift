@@ -46,9 +46,11 @@ extension Overlay {
     if try refuses(from.node, to.node, flags, old, new) { return true }
     if to.node.kind != .none, !exchange {
       if to.node.kind != .directory, try inode(to.node, s) == fromInode { return true }
-      if to.node.kind == .directory, try !withScratch({ (s2) throws(Errno) in
-        try DirectoryListing.isEmpty(merge, s2)
-      }) {
+      if to.node.kind == .directory,
+        try !withScratch({ (s2) throws(Errno) in
+          try DirectoryListing.isEmpty(merge, s2)
+        })
+      {
         throw .notEmpty
       }
     }

@@ -47,7 +47,10 @@ enum DescriptorObject {
   ) throws(Errno) -> (Overlay, Node)? {
     guard try RealPathReader.ofDescriptor(fd, into: &here) else { return nil }
     guard
-      let (overlay, rel, layer) = RealPaths.merged(here.view, lowers: entry.isOurs)
+      // A descriptor that nobody here opened came through exec or a socket: on a lower it is the
+      // overlay's, since a lower is not to be changed.
+      !entry.isKnown || entry.isOurs,
+      let (overlay, rel, layer) = RealPaths.merged(here.view, lowers: true)
     else { return nil }
     if layer == 0 { return nil }
     let shift = here.count - rel.count

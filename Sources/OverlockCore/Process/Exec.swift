@@ -185,7 +185,8 @@ enum Elf {
       let euid = UInt32(truncatingIfNeeded: lx_geteuid())
       if st.st_mode & S_ISUID != 0, st.st_uid != euid { return Int32(OVL_SETUID.rawValue) }
     }
-    guard unsafe head[4] == 2, unsafe raw.loadUnaligned(fromByteOffset: 18, as: UInt16.self) == machine
+    guard unsafe head[4] == 2,
+      unsafe raw.loadUnaligned(fromByteOffset: 18, as: UInt16.self) == machine
     else { return Int32(OVL_FOREIGN.rawValue) }
     let type = unsafe raw.loadUnaligned(fromByteOffset: 16, as: UInt16.self)
     guard type == 2 || type == 3 else { return reached }
@@ -216,7 +217,8 @@ enum Elf {
     try? withScratch { (s) throws(Errno) in
       var path = s.real
       if try RealPathReader.ofDescriptor(fd, into: &path) {
-        found = path.view.name.hasPrefix("ld-linux") || path.view.name.hasPrefix("ld.so")
+        found =
+          path.view.name.hasPrefix("ld-linux") || path.view.name.hasPrefix("ld.so")
           || path.view.name.hasPrefix("ld-2")
       }
     }

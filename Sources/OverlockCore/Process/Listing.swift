@@ -6,7 +6,7 @@ enum Listing {
   static func of(_ fd: Int32) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? {
     guard let raw = unsafe DescriptorTable.raw(fd) else { return nil }
     let known = unsafe at_load64(&raw.pointee.listing)
-    if known != 0 {
+    if known != 0, known & 1 == 0 {
       return unsafe UnsafeMutablePointer(bitPattern: UInt(known))
     }
     let entry = DescriptorTable.entry(fd)
@@ -15,6 +15,7 @@ enum Listing {
     // Not open for reading: the kernel says how.
     if flags & Int(O_PATH) != 0 { return nil }
     let made = unsafe try make(fd, entry)
+    if known != 0 { drop(fd) }
     if let made = unsafe made {
       unsafe at_store64(&raw.pointee.listing, UInt64(UInt(bitPattern: made)))
     }
@@ -61,11 +62,20 @@ enum Listing {
     }
   }
 
+  /// The next read makes a new one. The records stay readable until then: readdir(3) lets the program
+  /// use the last entry until its next call.
+  static func outdate(_ fd: Int32) {
+    guard let raw = unsafe DescriptorTable.raw(fd) else { return }
+    let known = unsafe at_load64(&raw.pointee.listing)
+    if known != 0, known & 1 == 0 { _ = unsafe at_cas64(&raw.pointee.listing, known, known | 1) }
+  }
+
   static func drop(_ fd: Int32) {
     guard let raw = unsafe DescriptorTable.raw(fd) else { return }
     let known = unsafe at_load64(&raw.pointee.listing)
     guard known != 0, unsafe at_cas64(&raw.pointee.listing, known, 0) != 0 else { return }
-    let listing = unsafe UnsafeMutablePointer<ovl_listing>(bitPattern: UInt(known))!
+    let listing = unsafe UnsafeMutablePointer<ovl_listing>(
+      bitPattern: UInt(known & ~1))!
     _ = unsafe lx_munmap(listing, listing.pointee.size)
   }
 }

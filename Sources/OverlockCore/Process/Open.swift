@@ -26,7 +26,8 @@ enum Open {
         return passResult
       }
     case .inside:
-      if resolve == 0, !fast.trailing, fast.fits, let fd = unsafe warm(p, fast, flags, mode, follow) {
+      if resolve == 0, !fast.trailing, fast.fits, let fd = unsafe warm(p, fast, flags, mode, follow)
+      {
         return fd
       }
     case .slow: break

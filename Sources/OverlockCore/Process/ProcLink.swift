@@ -19,7 +19,8 @@ enum ProcLink {
       link.count = n
       var lowers = false
       if text.hasPrefix("/proc/self/fd/"), let fd = decimal(text.from(14)) {
-        lowers = DescriptorTable.entry(Int32(truncatingIfNeeded: fd)).isOurs
+        let entry = DescriptorTable.entry(Int32(truncatingIfNeeded: fd))
+        lowers = !entry.isKnown || entry.isOurs
       } else if text.equals("/proc/self/cwd") {
         var here = s.here
         let position = try WorkingDirectory.read(into: &here)

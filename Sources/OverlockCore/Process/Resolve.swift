@@ -35,8 +35,8 @@ enum Resolve {
   }
 
   private static func hasDots(_ text: PathView) -> Bool {
-    for i in 0..<text.count - 1 where text[i] == slash && (text[i + 1] == dot || text[i + 1] == slash)
-    { return true }
+    for i in 0..<text.count - 1
+    where text[i] == slash && (text[i + 1] == dot || text[i + 1] == slash) { return true }
     return false
   }
 

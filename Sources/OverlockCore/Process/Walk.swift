@@ -148,7 +148,17 @@ enum Walk {
       if here.view.hasPrefix("/proc/") {
         // A magic link is a door to the object, not a text. Only where the text leads into an
         // overlay is it ours to walk.
-        guard let inside = magic(here.view, link.view) else { continue }
+        guard let inside = magic(here.view, link.view) else {
+          // A directory that more is looked up in is as good as its path.
+          if !isLast, link.view[0] == slash, !link.view.hasSuffix(" (deleted)") {
+            links += 1
+            if links > linkLimit { throw .loop }
+            here.count = 0
+            try replace(&rest, &position, link)
+            start(&overlay, &here)
+          }
+          continue
+        }
         overlay = inside.overlay.index
         touched = true
         here.count = 0
@@ -175,6 +185,9 @@ enum Walk {
         throw state.lookup.node.kind == .none ? .noEntry : .notDirectory
       }
     } else if here.count == 0 {
+      try here.append(slash)
+    } else if trailing, touched, here.view[here.count - 1] != slash {
+      // The kernel is to see that a directory was meant.
       try here.append(slash)
     }
     if last == .root, overlay >= 0, !here.view.isEmpty { last = .name }
@@ -246,14 +259,16 @@ enum Walk {
   private static func magic(_ path: PathView, _ text: PathView) -> (
     overlay: Overlay, rel: PathView, layer: Int
   )? {
-    if text.isEmpty || text[0] != slash || text.hasSuffix(" (deleted)") { return nil }
+    if text.isEmpty || text[0] != slash || RealPathReader.isRemoved(text) { return nil }
     var lowers = false
     // /proc/<pid>/fd/<n>: our own table knows whether a lower path is the overlay's.
     let name = path.name
     if path.parent.hasSuffix("/fd"), let fd = decimal(name) {
-      lowers = DescriptorTable.entry(Int32(truncatingIfNeeded: fd)).isOurs
+      let entry = DescriptorTable.entry(Int32(truncatingIfNeeded: fd))
+      lowers = !entry.isKnown || entry.isOurs
     } else if name.equals("cwd") {
-      lowers = unsafe ovl_self()!.pointee.cwd.overlay >= 0
+      lowers =
+        unsafe ovl_self()!.pointee.cwd.overlay >= 0
         && ovl_self()!.pointee.cwd.known == 1
     }
     return RealPaths.merged(text, lowers: lowers)

@@ -109,6 +109,13 @@ enum WorkingDirectory {
     _ = unsafe at_add32(&process.pointee.cwd.stamp, 1)
   }
 
+  /// Where a removed directory was: what is left to start a ".." from, once the kernel says so.
+  static func storeRemoved(overlay: Int, layer: Int, _ path: PathView) {
+    store(overlay: overlay, layer: layer, path)
+    let cwd = unsafe ovl_cwd_now()!
+    unsafe cwd.pointee.epoch = ~cwd.pointee.epoch
+  }
+
   /// The next question goes to the kernel.
   static func forget() {
     let process = unsafe ovl_self()!
@@ -125,7 +132,9 @@ enum WorkingDirectory {
     var st = stat()
     try unsafe check(lx_fstat(fd, &st))
     guard st.type == S_IFDIR else { throw .notDirectory }
-    guard try RealPathReader.ofDescriptor(fd, into: &path, deleted: true) else { throw .notDirectory }
+    guard try RealPathReader.ofDescriptor(fd, into: &path, deleted: true) else {
+      throw .notDirectory
+    }
     if st.links == 0 {
       if let (overlay, layer) = try DescriptorTable.slot(fd, into: &path, stale: true) {
         return Position(overlay: overlay, layer: layer, removed: true)
@@ -133,7 +142,7 @@ enum WorkingDirectory {
       return removed(&path)
     }
     if !entry.isKnown || entry.isOurs,
-      let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: entry.isOurs)
+      let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: true)
     {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }

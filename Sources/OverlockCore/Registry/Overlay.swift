@@ -9,7 +9,8 @@ import CLinux
   /// The overlay of that index; the index must come from this process's own tables.
   @inline(__always) init(index: Int) {
     let process = unsafe ovl_self()!
-    unsafe raw = UnsafeMutableRawPointer(process)
+    unsafe raw =
+      UnsafeMutableRawPointer(process)
       .assumingMemoryBound(to: ovl_overlay.self) + (index & (Int(OVL_MAX_OVERLAYS) - 1))
   }
 

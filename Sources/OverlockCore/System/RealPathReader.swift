@@ -2,6 +2,19 @@ import CLinux
 
 /// What the kernel says a descriptor's path is.
 enum RealPathReader {
+  /// Whether the kernel says " (deleted)", and no name really ends so.
+  static func isRemoved(_ text: PathView) -> Bool {
+    guard text.hasSuffix(" (deleted)") else { return false }
+    var gone = true
+    try? withScratch { (s) throws(Errno) in
+      var path = s.staging
+      try path.append(text)
+      var st = stat()
+      gone = unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) != 0
+    }
+    return gone
+  }
+
   /// Reads `/proc/self/fd/N` into the buffer. False: nothing, or no path (a pipe, a socket).
   static func ofDescriptor(_ fd: Int32, into path: inout PathBuffer) throws(Errno) -> Bool {
     try ofDescriptor(fd, into: &path, deleted: false)
@@ -27,7 +40,7 @@ enum RealPathReader {
     try check(r)
     path.count = r
     guard r > 0, path.view[0] == slash else { return false }
-    if path.view.hasSuffix(" (deleted)") { return deleted }
+    if isRemoved(path.view) { return deleted }
     return true
   }
 }
