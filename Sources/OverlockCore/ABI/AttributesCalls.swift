@@ -155,6 +155,7 @@ private func missingAttribute(
   unsafe withPath { p in
     let r = unsafe ovlLocate(p, AT_FDCWD, path, nofollow == 0 ? UInt32(OVL_FOLLOW) : 0)
     if r != 0 { return r }
+    if unsafe p.pointee.overlay < 0 { return unsafe lx_removexattr(p.pointee.real, name, nofollow) }
     let kind = unsafe p.pointee.kind
     let takesUser = kind == Kind.file.rawValue || kind == Kind.directory.rawValue
     let isUser = unsafe PathView(name).hasPrefix("user.")

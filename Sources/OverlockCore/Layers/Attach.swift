@@ -8,6 +8,10 @@ extension Overlay {
     let options = try Options.parse(line, &message)
     let id = try identity(options, &message)
     unsafe raw.pointee.id = id
+    // From the id alone: turns are named by these hashes, and two processes that have different
+    // segments, or none, still have to exclude each other.
+    unsafe raw.pointee.key0 = id
+    unsafe raw.pointee.key1 = ~id
     var registry: Registry? = nil
     do throws(Errno) {
       if case .attached(let found) = try Segment.attach(options.registry, id: id, s) {
@@ -31,9 +35,6 @@ extension Overlay {
     if let registry {
       try adopt(registry)
       if try registry.restore(self, line: line) { return }
-    } else {
-      unsafe raw.pointee.key0 = id
-      unsafe raw.pointee.key1 = ~id
     }
     var configuration = Configuration(self, message, s)
     try configuration.compile(options, message: &message)
@@ -57,8 +58,6 @@ extension Overlay {
       unsafe at_store64(registry.word(0), Registry.layoutWord)
     }
     unsafe raw.pointee.registry = registry.base.assumingMemoryBound(to: CChar.self)
-    unsafe raw.pointee.key0 = registry.key0
-    unsafe raw.pointee.key1 = registry.key1
   }
 
   /// The overlay's id: its upper's device, inode and birth (inode numbers are used again); without an upper a hash of what it shows.

@@ -38,10 +38,17 @@ extension Overlay {
       var merge = Merge(self, s)
       let look = try self.lookup(rel, s, merge: &merge)
       guard look.isWhole, look.node.kind != .none, look.node.kind != .directory else { return }
-      if look.node.has(Node.indexed) {
-        try self.materialize(rel)
-      } else if look.node.layer > 0, look.node.has(Node.linked) {
-        try self.copyUp(rel, truncate: false)
+      do throws(Errno) {
+        if look.node.has(Node.indexed) {
+          try self.materialize(rel)
+        } else if look.node.layer > 0, look.node.has(Node.linked) {
+          try self.copyUp(rel, truncate: false)
+        }
+      } catch {
+        // Without privilege not every object may be linked or read (protected_hardlinks): the name
+        // may be removed all the same, and the count of the others stays as it was.
+        if error == .permission || error == .access { return }
+        throw error
       }
     }
   }

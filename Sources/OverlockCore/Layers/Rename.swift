@@ -152,18 +152,24 @@ extension Overlay {
         var newPath = s2.real2
         try self.upperPath(new, into: &newPath)
         try self.noteMoves(old, new, from.node, fromMerge, to.node, toMerge, exchange)
-        try self.bend(oldPath, from.node, fromMerge, uncovers: self.uncovers(to.node), s2)
-        if exchange {
-          try self.bend(newPath, to.node, toMerge, uncovers: self.uncovers(from.node), s2)
-        }
-        try self.markParentsImpure(old, new, from.node, to.node, exchange, s2)
-        Fault.step()
-        if exchange {
-          try unsafe check(
-            lx_renameat2(
-              AT_FDCWD, oldPath.cString, AT_FDCWD, newPath.cString, UInt32(RENAME_EXCHANGE)))
-        } else {
-          try self.move(oldPath, newPath, from.node, to.node, old, new, oldParent, s2)
+        do throws(Errno) {
+          try self.bend(oldPath, from.node, fromMerge, uncovers: self.uncovers(to.node), s2)
+          if exchange {
+            try self.bend(newPath, to.node, toMerge, uncovers: self.uncovers(from.node), s2)
+          }
+          try self.markParentsImpure(old, new, from.node, to.node, exchange, s2)
+          Fault.step()
+          if exchange {
+            try unsafe check(
+              lx_renameat2(
+                AT_FDCWD, oldPath.cString, AT_FDCWD, newPath.cString, UInt32(RENAME_EXCHANGE)))
+          } else {
+            try self.move(oldPath, newPath, from.node, to.node, old, new, oldParent, s2)
+          }
+        } catch {
+          // Nothing moved: say so again.
+          try? self.noteMoves(new, old, from.node, fromMerge, to.node, toMerge, exchange)
+          throw error
         }
         Fault.step()
         return true

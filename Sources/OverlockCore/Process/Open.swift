@@ -6,6 +6,17 @@ enum Open {
     flags & O_PATH == 0 && (flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0)
   }
 
+  /// Whether a directory descriptor stands in an overlay: openat2's restrictions are then about a tree
+  /// that the kernel does not see.
+  private static func isInside(_ dirfd: Int32) -> Bool {
+    var inside = false
+    try? withScratch { (s) throws(Errno) in
+      var here = s.here
+      inside = try WorkingDirectory.ofDescriptor(dirfd, into: &here).overlay >= 0
+    }
+    return inside
+  }
+
   private static func isTemporary(_ flags: Int32) -> Bool { flags & O_TMPFILE == O_TMPFILE }
 
   static func open(
@@ -18,6 +29,7 @@ enum Open {
     if flags & O_PATH == 0, flags & (O_CREAT | O_DIRECTORY) == O_CREAT | O_DIRECTORY {
       return -Int(EINVAL)
     }
+    if resolve != 0, dirfd != AT_FDCWD, isInside(dirfd) { return -Int(ENOSYS) }
     let fast = unsafe FastPath.find(p, dirfd, path)
     switch fast.outcome {
     case .outside:
@@ -155,10 +167,10 @@ enum Open {
     let rel = location.path.view
     let creates = flags & O_CREAT != 0 && flags & O_PATH == 0
     var result: Int
+    if creates, location.trailing, node.kind != .directory { throw .isDirectory }
     switch node.kind {
     case .none, .unknown:
       guard creates else { throw .noEntry }
-      if location.trailing { throw .isDirectory }
       guard overlay.hasUpper else { throw .readOnly }
       do throws(Errno) {
         result = lowest(try overlay.createFile(rel, flags: flags, mode: mode), flags)
@@ -192,7 +204,6 @@ enum Open {
       if creates, flags & O_EXCL != 0 { throw .exists }
       if location.trailing { throw .notDirectory }
     case .file:
-      if creates, location.trailing { throw .isDirectory }
       if creates, flags & O_EXCL != 0 { throw .exists }
       if location.trailing { throw .notDirectory }
       if writes(flags), node.layer > 0 {
