@@ -75,11 +75,11 @@ def _check(world: OverlockWorld, case: Case, plan: Plan, truth: Run, skipped: fr
         return
     verdict.differences += differences
     if world.name == "overlock" and plan.mounts and plan.read_end and not differences:
-        _mount_upper(world, case, truth, checked, verdict)
+        _mount_upper(world, case, truth, checked, plan, verdict)
 
 
 def _mount_upper(world: OverlockWorld, case: Case, truth: Run, checked: Run,
-                 verdict: Verdict) -> None:
+                 plan: Plan, verdict: Verdict) -> None:
     """Kernel overlayfs must show the same tree for the upper.
 
     Hard links of lower files are left out: the kernel keeps them together by an index of its own.
@@ -92,5 +92,7 @@ def _mount_upper(world: OverlockWorld, case: Case, truth: Run, checked: Run,
     linked |= {path for layer in case.layers for path, entry in layer.items() if entry.group}
     comparer = Comparer(truth, checked)
     comparer.trees(truth.final, shown, loosely=frozenset(linked))
-    verdict.differences += [Difference(len(case.operations), "upper mounted by the kernel", *one)
-                            for one in comparer.found]
+    found = [Difference(len(case.operations), "upper mounted by the kernel", *one)
+             for one in comparer.found]
+    verdict.differences += [one for one in found
+                            if not any(known in one.signature() for known in plan.ignore)]
