@@ -67,23 +67,26 @@ struct ovl_fd {
   uint64_t seen; /* a lower file: the registry's count of copy-ups under which it was not copied up */
 };
 
-/* Where the directory open at a small descriptor is. `stamp` odd: being written. */
+/* Where a directory is: the working directory, or what a small descriptor has open. */
+struct ovl_place {
+  uint32_t stamp;   /* odd: being written */
+  int32_t overlay;  /* -1: outside, the path is absolute */
+  uint32_t length;  /* bytes of the path plus one, 0: not known */
+  uint32_t layer;   /* of the real directory */
+  uint32_t direct;  /* 1: the real directory is the layer's root plus the path */
+  uint32_t unused;
+  uint64_t epoch;   /* the registry's `positions` under which this holds */
+  uint64_t hash[4]; /* of the path, and of the directory that it is in */
+  /* and the path, up to the capacity of the struct that this begins */
+};
+
 struct ovl_slot {
-  uint32_t stamp;
-  int32_t overlay; /* -1: outside, path is absolute */
-  uint32_t length;
-  uint32_t layer;
-  uint64_t epoch;
+  struct ovl_place place;
   char path[OVL_SLOT_PATH];
 };
 
 struct ovl_cwd {
-  uint32_t stamp;
-  int32_t overlay; /* -1: outside, path is absolute */
-  uint32_t length; /* of path */
-  uint32_t known;
-  uint32_t layer;
-  uint64_t epoch;
+  struct ovl_place place;
   char path[OVL_PATH_MAX];
 };
 
@@ -111,9 +114,10 @@ extern struct ovl_process ovl_process __attribute__((visibility("hidden")));
 
 static inline struct ovl_process *ovl_self(void) { return &ovl_process; }
 /* Arrays inside structs: Swift sees those as tuples, or not at all. */
-static inline struct ovl_cwd *ovl_cwd_now(void) { return &ovl_process.cwd; }
-static inline uint8_t *ovl_cwd_path(void) { return (uint8_t *)ovl_process.cwd.path; }
-static inline uint8_t *ovl_slot_path(struct ovl_slot *s) { return (uint8_t *)s->path; }
+static inline struct ovl_place *ovl_cwd_place(void) { return &ovl_process.cwd.place; }
+static inline struct ovl_place *ovl_slot_place(int fd) { return &ovl_process.slots[fd].place; }
+static inline uint8_t *ovl_place_path(struct ovl_place *p) { return (uint8_t *)(p + 1); }
+static inline uint64_t *ovl_place_hash(struct ovl_place *p) { return p->hash; }
 static inline uint64_t *ovl_turns(void) { return ovl_process.turns; }
 static inline uint8_t *ovl_arena(void) { return (uint8_t *)ovl_process.arena; }
 static inline size_t ovl_arena_size(void) { return sizeof ovl_process.arena; }

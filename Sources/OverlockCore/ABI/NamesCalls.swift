@@ -10,7 +10,7 @@ private func changeName(
   _ body: (Location, Overlay) throws(Errno) -> Void
 ) -> Int {
   guard let path = unsafe path, unsafe isPath(path) else { return passResult }
-  return withPath { _ in
+  return unsafe withPath { _ in
     return bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         for attempt in 0..<16 {

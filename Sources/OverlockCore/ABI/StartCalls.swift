@@ -28,6 +28,7 @@ public func ovlStart(
 private func start(_ lines: PathView, _ message: inout PathBuffer) throws(Errno) {
   let process = unsafe ovl_self()!
   try reserve()
+  unsafe ovl_cwd_place().pointee.overlay = -1
   var count = 0
   var start = 0
   while start < lines.count {
@@ -77,6 +78,12 @@ private func reserve() throws(Errno) {
 public func ovlAfterForkChild() {
   Turn.dropInherited()
   unsafe at_store64(&ovl_self()!.pointee.scratch_busy, 0)
+  // Another thread may have been in the middle of writing it.
+  let place = unsafe ovl_cwd_place()!
+  if unsafe at_load32(&place.pointee.stamp) & 1 != 0 {
+    unsafe at_store32(&place.pointee.length, 0)
+    _ = unsafe at_add32(&place.pointee.stamp, 1)
+  }
 }
 
 @c(ovl_fault_step)

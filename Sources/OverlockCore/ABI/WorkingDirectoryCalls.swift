@@ -6,19 +6,22 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
       guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, s) else {
-        WorkingDirectory.forget()
+        WorkingDirectory.forgetInside()
         return passResult
       }
-      if location.overlay < 0 {
-        try unsafe check(lx_chdir(location.path.terminated))
-        WorkingDirectory.forget()
+      if location.overlay >= 0 {
+        let node = try existing(location)
+        guard node.kind == .directory else { throw .notDirectory }
+        var here = location.path
+        try WorkingDirectory.change(into: &here) { (_) throws(Errno) in
+          try unsafe check(lx_chdir(s.real2.unterminated))
+          return WorkingDirectory.Position(
+            overlay: location.overlay, layer: node.layer, isDirect: !node.has(Node.redirected))
+        }
         return 0
       }
-      let node = try existing(location)
-      guard node.kind == .directory else { throw .notDirectory }
-      try unsafe check(lx_chdir(s.real2.unterminated))
-      WorkingDirectory.store(
-        overlay: location.overlay, layer: node.layer, location.path.view)
+      try unsafe check(lx_chdir(location.path.terminated))
+      WorkingDirectory.forgetInside()
       return 0
     }
   }
@@ -28,16 +31,13 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
 public func ovlFchdir(_ fd: Int32) -> Int {
   bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
-      try check(lx_fchdir(fd))
       var here = s.here
-      let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
-      if position.removed, position.overlay >= 0 {
-        WorkingDirectory.storeRemoved(
-          overlay: position.overlay, layer: position.layer, here.view)
-      } else if position.overlay < 0 {
-        WorkingDirectory.forget()
-      } else {
-        WorkingDirectory.store(overlay: position.overlay, layer: position.layer, here.view)
+      try WorkingDirectory.change(into: &here) { (path) throws(Errno) in
+        try check(lx_fchdir(fd))
+        let position = try? WorkingDirectory.ofDescriptor(fd, into: &path)
+        if let position, position.overlay >= 0 { return position }
+        if position != nil { unsafe ovl_cwd_place().pointee.overlay = -1 }
+        return nil
       }
       return 0
     }

@@ -267,9 +267,7 @@ enum Walk {
       let entry = DescriptorTable.entry(Int32(truncatingIfNeeded: fd))
       lowers = !entry.isKnown || entry.isOurs
     } else if name.equals("cwd") {
-      lowers =
-        unsafe ovl_self()!.pointee.cwd.overlay >= 0
-        && ovl_self()!.pointee.cwd.known == 1
+      lowers = WorkingDirectory.wasInside
     }
     return RealPaths.merged(text, lowers: lowers)
   }
