@@ -26,24 +26,27 @@
 #include <signal.h>
 #include <sys/single_threaded.h>
 
+int ovl_lent;
+void *ovl_lent_memory;
+size_t ovl_lent_size;
+
+/* A child with memory of its own. */
+static void begin_copy(void) {
+  ovl_lent = 0;
+  ovl_after_fork_child();
+}
+
 long ovl_fork_and_wait(void) {
   const long pid = lx_call6(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0, 0);
-  if (pid == 0) ovl_after_fork_child();
+  if (pid == 0) begin_copy();
   return pid;
 }
 
 HOOKED(pid_t, _Fork, void) {
   const pid_t pid = NEXT(_Fork)();
-  if (OVL_ON() && pid == 0) ovl_after_fork_child();
+  if (OVL_ON() && pid == 0) begin_copy();
   return pid;
 }
-
-#pragma weak ovl_lend
-#pragma weak ovl_lend_end
-
-int ovl_lent;
-void *ovl_lent_memory;
-size_t ovl_lent_size;
 
 /* In the parent, when the child has let go of the memory: the result of vfork. */
 __attribute__((used)) static pid_t end_lending(long pid) {
@@ -101,7 +104,7 @@ __asm__(".pushsection .text\n"
 #endif
 
 static int may_lend(void) {
-  if (ovl_lend == NULL || ovl_lent || !__libc_single_threaded || !ovl_lend()) return 0;
+  if (ovl_lent || !__libc_single_threaded || !ovl_lend()) return 0;
   return ovl_lent = 1;
 }
 
@@ -121,7 +124,7 @@ struct clone_start {
 
 static int begin_child(void *start) {
   const struct clone_start s = *(struct clone_start *)start;
-  ovl_after_fork_child();
+  begin_copy();
   return s.body(s.argument);
 }
 

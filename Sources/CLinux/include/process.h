@@ -90,6 +90,18 @@ struct ovl_cwd {
   char path[OVL_PATH_MAX];
 };
 
+/* What a vfork child, which runs in this memory, has changed of its parent's: put back when the parent
+ * wakes. */
+#define OVL_LOAN_ENTRIES 64
+struct ovl_loan {
+  uint32_t active;
+  uint32_t count;
+  uint64_t scratch; /* scratch_busy when it began */
+  int fds[OVL_LOAN_ENTRIES];
+  struct ovl_fd entries[OVL_LOAN_ENTRIES];
+  struct ovl_cwd cwd;
+};
+
 #define OVL_TURNS_IN_FLIGHT 64
 
 struct ovl_process {
@@ -105,7 +117,7 @@ struct ovl_process {
   uint64_t turns[OVL_TURNS_IN_FLIGHT]; /* descriptor plus one of each turn being held */
   uint64_t steps;                      /* numbered steps passed (fault injection) */
   uint64_t step_to_die;
-  uint32_t umask_known;
+  struct ovl_loan loan;
   char arena[16384];
   uint32_t arena_used;
 };
@@ -118,6 +130,9 @@ static inline struct ovl_place *ovl_cwd_place(void) { return &ovl_process.cwd.pl
 static inline struct ovl_place *ovl_slot_place(int fd) { return &ovl_process.slots[fd].place; }
 static inline uint8_t *ovl_place_path(struct ovl_place *p) { return (uint8_t *)(p + 1); }
 static inline uint64_t *ovl_place_hash(struct ovl_place *p) { return p->hash; }
+static inline int *ovl_loan_fds(void) { return ovl_process.loan.fds; }
+static inline struct ovl_fd *ovl_loan_entries(void) { return ovl_process.loan.entries; }
+static inline struct ovl_place *ovl_loan_cwd(void) { return &ovl_process.loan.cwd.place; }
 static inline uint64_t *ovl_turns(void) { return ovl_process.turns; }
 static inline uint8_t *ovl_arena(void) { return (uint8_t *)ovl_process.arena; }
 static inline size_t ovl_arena_size(void) { return sizeof ovl_process.arena; }

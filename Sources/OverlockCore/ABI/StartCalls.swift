@@ -76,6 +76,7 @@ private func reserve() throws(Errno) {
 
 @c(ovl_after_fork_child)
 public func ovlAfterForkChild() {
+  Loan.forget()
   Turn.dropInherited()
   unsafe at_store64(&ovl_self()!.pointee.scratch_busy, 0)
   // Another thread may have been in the middle of writing it.
@@ -91,3 +92,9 @@ public func ovlFaultStep(_ n: UInt64) { unsafe ovl_self()!.pointee.step_to_die =
 
 @c(ovl_fault_steps)
 public func ovlFaultSteps() -> UInt64 { unsafe at_load64(&ovl_self()!.pointee.steps) }
+
+@c(ovl_lend)
+public func ovlLend() -> Int32 { Loan.begin() ? 1 : 0 }
+
+@c(ovl_lend_end)
+public func ovlLendEnd() { Loan.end() }

@@ -51,6 +51,8 @@ enum DescriptorTable {
 
   @inline(__always) static func set(_ fd: Int32, _ entry: Entry) {
     guard let raw = unsafe raw(fd) else { return }
+    var entry = entry
+    if Loan.isActive, !Loan.note(fd) { entry = .unknown }
     unsafe at_put64(&raw.pointee.ino, entry.ino)
     unsafe at_put64(&raw.pointee.seen, 0)
     unsafe at_store64(&raw.pointee.word, entry.word)
@@ -60,6 +62,7 @@ enum DescriptorTable {
   @inline(__always) static func forget(_ fd: Int32) {
     guard let raw = unsafe raw(fd) else { return }
     if unsafe at_relaxed64(&raw.pointee.word) == 0 { return }
+    if Loan.isActive { _ = Loan.note(fd) }
     unsafe at_store64(&raw.pointee.word, 0)
     if unsafe at_relaxed64(&raw.pointee.listing) != 0 { Listing.drop(fd) }
     if let place = unsafe place(fd), unsafe at_load32(&place.pointee.length) != 0 {

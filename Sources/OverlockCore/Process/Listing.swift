@@ -14,6 +14,7 @@ enum Listing {
     let flags = try check(lx_fcntl(fd, F_GETFL, 0))
     // Not open for reading: the kernel says how.
     if flags & Int(O_PATH) != 0 { return nil }
+    if Loan.isActive, !Loan.note(fd) { throw Errno(rawValue: ENOMEM) }
     let made = unsafe try make(fd, entry)
     if known != 0 { drop(fd) }
     if let made = unsafe made {
@@ -74,8 +75,13 @@ enum Listing {
     guard let raw = unsafe DescriptorTable.raw(fd) else { return }
     let known = unsafe at_load64(&raw.pointee.listing)
     guard known != 0, unsafe at_cas64(&raw.pointee.listing, known, 0) != 0 else { return }
-    let listing = unsafe UnsafeMutablePointer<ovl_listing>(
-      bitPattern: UInt(known & ~1))!
+    if Loan.isActive, Loan.holds(fd, listing: known) { return }
+    unmap(known)
+  }
+
+  /// - Parameter word: what an entry says of its listing, not 0.
+  static func unmap(_ word: UInt64) {
+    let listing = unsafe UnsafeMutablePointer<ovl_listing>(bitPattern: UInt(word & ~1))!
     _ = unsafe lx_munmap(listing, listing.pointee.size)
   }
 }
