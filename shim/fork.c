@@ -1,8 +1,9 @@
 /* New processes that are copies of this one.
  *
- * fork runs atfork handlers, and the one registered at start tells the core. _Fork and clone run
- * none and are hooked here. daemon, forkpty and login_tty fork through libc's fork, but change
- * directory and replace descriptors behind our back.
+ * fork, _Fork and clone: the child tells the core that other threads are not in it. The child handlers of
+ * pthread_atfork run before that, and may call hooks: what other threads held until then is only kept
+ * a little longer. No atfork handler of our own: registering one costs every process at its start.
+ * daemon and forkpty fork inside libc, change directory and replace descriptors behind our back.
  *
  * vfork: its child shares our memory, and with it the core's tables of descriptors and working
  * directory. The child closes, dups and changes directory before it execs, and its exec must carry
@@ -41,6 +42,14 @@ long ovl_fork_and_wait(void) {
   if (pid == 0) begin_copy();
   return pid;
 }
+
+HOOKED(pid_t, fork, void) {
+  const pid_t pid = NEXT(fork)();
+  if (OVL_ON() && pid == 0) begin_copy();
+  return pid;
+}
+HOOK_ALIAS(__fork, fork);
+HOOK_ALIAS(__libc_fork, fork);
 
 HOOKED(pid_t, _Fork, void) {
   const pid_t pid = NEXT(_Fork)();
@@ -140,7 +149,7 @@ HOOK_ALIAS(__clone, clone);
 
 HOOKED(int, daemon, int keep_directory, int keep_descriptors) {
   if (OVL_OFF()) return NEXT(daemon)(keep_directory, keep_descriptors);
-  const pid_t pid = fork();
+  const pid_t pid = ovl_hook_fork();
   if (pid < 0) return -1;
   if (pid > 0) (void)lx_call6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
   if (setsid() < 0) return -1;
@@ -165,6 +174,9 @@ HOOKED(int, login_tty, int fd) {
 HOOKED(int, forkpty, int *fd, char *name, const struct termios *settings,
        const struct winsize *size) {
   const int pid = NEXT(forkpty)(fd, name, settings, size);
-  if (OVL_ON() && pid == 0) ovl_fd_closing_range(STDIN_FILENO, STDERR_FILENO);
+  if (OVL_ON() && pid == 0) {
+    begin_copy();
+    ovl_fd_closing_range(STDIN_FILENO, STDERR_FILENO);
+  }
   return pid;
 }

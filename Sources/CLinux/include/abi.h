@@ -62,7 +62,10 @@ extern int ovl_overlays __attribute__((visibility("hidden")));
  * Errors: EINVAL options cannot be understood; else as the file system answered. */
 long ovl_start(const char *options, const char *state, char *message, size_t capacity);
 
-/* To be called in the child after fork (pthread_atfork, _Fork): drops what other threads held. */
+/* Memory for the life of the process, for its start alone (no two threads at once). NULL: none left. */
+void *ovl_keep(size_t size);
+
+/* To be called in the child after fork: drops what other threads held. */
 void ovl_after_fork_child(void);
 
 /* Around a true vfork, whose child runs in this memory while its caller sleeps; only asked of a

@@ -27,8 +27,7 @@ public func ovlStart(
 
 private func start(_ lines: PathView, _ message: inout PathBuffer) throws(Errno) {
   let process = unsafe ovl_self()!
-  try reserve()
-  unsafe ovl_cwd_place().pointee.overlay = -1
+  ovl_set_tables()
   var count = 0
   var start = 0
   while start < lines.count {
@@ -58,21 +57,8 @@ private func start(_ lines: PathView, _ message: inout PathBuffer) throws(Errno)
   ovl_set_overlay_count(Int32(count))
 }
 
-/// The address space of the tables: reserved whole, touched as needed.
-private func reserve() throws(Errno) {
-  let process = unsafe ovl_self()!
-  let table = Int(OVL_TABLE_FDS) * MemoryLayout<ovl_fd>.stride
-  let slots = Int(OVL_SLOT_FDS) * MemoryLayout<ovl_slot>.stride
-  let scratch = Scratch.blockSize * Scratch.blocks
-  guard
-    let p = unsafe lx_mmap(
-      table + slots + scratch, PROT_READ | PROT_WRITE,
-      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1)
-  else { throw .noMemory }
-  unsafe process.pointee.table = p.assumingMemoryBound(to: ovl_fd.self)
-  unsafe process.pointee.slots = (p + table).assumingMemoryBound(to: ovl_slot.self)
-  unsafe process.pointee.scratch = (p + table + slots).assumingMemoryBound(to: CChar.self)
-}
+@c(ovl_keep)
+public func ovlKeep(_ size: Int) -> UnsafeMutableRawPointer? { unsafe try? Arena.allocate(size) }
 
 @c(ovl_after_fork_child)
 public func ovlAfterForkChild() {

@@ -36,7 +36,7 @@ public func ovlFchdir(_ fd: Int32) -> Int {
         try check(lx_fchdir(fd))
         let position = try? WorkingDirectory.ofDescriptor(fd, into: &path)
         if let position, position.overlay >= 0 { return position }
-        if position != nil { unsafe ovl_cwd_place().pointee.overlay = -1 }
+        if position != nil { unsafe ovl_cwd_place().pointee.inside = 0 }
         return nil
       }
       return 0

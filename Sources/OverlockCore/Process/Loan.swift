@@ -8,28 +8,30 @@ import CLinux
 /// the kernel. Only a process with one thread lends.
 enum Loan {
   @inline(__always) static var isActive: Bool {
-    unsafe ovl_self()!.pointee.loan.active != 0
+    unsafe ovl_loan_now()!.pointee.active != 0
   }
 
   /// False: this memory is itself on loan, or a turn is held in it.
   static func begin() -> Bool {
     let process = unsafe ovl_self()!
+    let loan = unsafe ovl_loan_now()!
     if isActive || Turn.isAnyHeld { return false }
-    unsafe process.pointee.loan.scratch = at_load64(&process.pointee.scratch_busy)
+    unsafe loan.pointee.scratch = at_load64(&process.pointee.scratch_busy)
     let cwd = unsafe ovl_cwd_place()!
     let copy = unsafe ovl_loan_cwd()!
     unsafe copy.pointee = cwd.pointee
     if unsafe cwd.pointee.length > 0 {
       unsafe copyBytes(ovl_place_path(copy), ovl_place_path(cwd), Int(cwd.pointee.length) - 1)
     }
-    unsafe process.pointee.loan.count = 0
-    unsafe process.pointee.loan.active = 1
+    unsafe loan.pointee.count = 0
+    unsafe loan.pointee.active = 1
     return true
   }
 
   /// The child has exec'd or is gone, killed at any instruction perhaps.
   static func end() {
     let process = unsafe ovl_self()!
+    let loan = unsafe ovl_loan_now()!
     let cwd = unsafe ovl_cwd_place()!
     let copy = unsafe ovl_loan_cwd()!
     let stamp = unsafe (cwd.pointee.stamp | 1) &+ 1
@@ -38,8 +40,8 @@ enum Loan {
     if unsafe cwd.pointee.length > 0 {
       unsafe copyBytes(ovl_place_path(cwd), ovl_place_path(copy), Int(copy.pointee.length) - 1)
     }
-    unsafe process.pointee.loan.active = 0
-    let count = unsafe Int(process.pointee.loan.count)
+    unsafe loan.pointee.active = 0
+    let count = unsafe Int(loan.pointee.count)
     for i in 0..<count {
       let fd = unsafe ovl_loan_fds()![i]
       guard let raw = unsafe DescriptorTable.raw(fd) else { continue }
@@ -52,29 +54,29 @@ enum Loan {
         unsafe place.pointee.stamp = (place.pointee.stamp | 1) &+ 1
       }
     }
-    unsafe at_store64(&process.pointee.scratch_busy, process.pointee.loan.scratch)
+    unsafe at_store64(&process.pointee.scratch_busy, loan.pointee.scratch)
     Turn.forgetHeld()
   }
 
   /// A copy of the memory, made by a fork of the child, is nobody's loan.
-  static func forget() { unsafe ovl_self()!.pointee.loan.active = 0 }
+  static func forget() { unsafe ovl_loan_now()!.pointee.active = 0 }
 
   /// Before the child's first change of an entry. False: there is no room to note it.
   static func note(_ fd: Int32) -> Bool {
     guard let raw = unsafe DescriptorTable.raw(fd) else { return true }
-    let process = unsafe ovl_self()!
-    let count = unsafe Int(process.pointee.loan.count)
+    let loan = unsafe ovl_loan_now()!
+    let count = unsafe Int(loan.pointee.count)
     for i in 0..<count { if unsafe ovl_loan_fds()![i] == fd { return true } }
     guard count < Int(OVL_LOAN_ENTRIES) else { return false }
     unsafe ovl_loan_fds()![count] = fd
     unsafe ovl_loan_entries()![count] = raw.pointee
-    unsafe process.pointee.loan.count = UInt32(count + 1)
+    unsafe loan.pointee.count = UInt32(count + 1)
     return true
   }
 
   /// Whether the parent still needs a listing.
   static func holds(_ fd: Int32, listing: UInt64) -> Bool {
-    let count = unsafe Int(ovl_self()!.pointee.loan.count)
+    let count = unsafe Int(ovl_loan_now()!.pointee.count)
     for i in 0..<count where unsafe ovl_loan_fds()![i] == fd {
       return unsafe ovl_loan_entries()![i].listing & ~1 == listing & ~1
     }

@@ -91,6 +91,7 @@ import CLinux
       return
     }
     unsafe raw.pointee.overlay = Int32(overlay)
+    unsafe raw.pointee.inside = overlay >= 0 ? 1 : 0
     unsafe raw.pointee.layer = UInt32(layer)
     unsafe raw.pointee.direct = direct ? 1 : 0
     unsafe raw.pointee.epoch = epoch

@@ -72,11 +72,11 @@ enum WorkingDirectory {
   static func forget() { unsafe Place.forget(ovl_cwd_place()) }
 
   /// Whether it was in an overlay when somebody last looked.
-  static var wasInside: Bool { unsafe ovl_cwd_place().pointee.overlay >= 0 }
+  static var wasInside: Bool { unsafe ovl_cwd_place().pointee.inside != 0 }
 
   /// The process moves, or has moved, to a place outside every overlay.
   static func forgetInside() {
-    unsafe ovl_cwd_place().pointee.overlay = -1
+    unsafe ovl_cwd_place().pointee.inside = 0
     forget()
   }
 
