@@ -247,7 +247,9 @@ extension Overlay {
 
   /// Marks a directory impure; what the cache says of it changes with that.
   func markImpureChecked(_ rel: PathView, _ path: PathBuffer) throws(Errno) {
-    if has(OVL_NO_XATTRS) || rel.isEmpty { return }
+    if has(OVL_NO_XATTRS) { return }
+    // Of the root nothing is cached.
+    if rel.isEmpty { return try markImpure(path) }
     if unsafe letter(.impure, path.cString) == UInt8(ascii: "y") { return }
     try markImpure(path)
     // The mark is on the directory's own entry, whose turn is its parent's: move the epoch instead.

@@ -53,6 +53,8 @@ enum DescriptorTable {
     guard let raw = unsafe raw(fd) else { return }
     var entry = entry
     if Loan.isActive, !Loan.note(fd) { entry = .unknown }
+    // Left by somebody who was closed behind our back.
+    if unsafe at_relaxed64(&raw.pointee.listing) != 0 { Listing.drop(fd) }
     unsafe at_put64(&raw.pointee.ino, entry.ino)
     unsafe at_put64(&raw.pointee.seen, 0)
     unsafe at_store64(&raw.pointee.word, entry.word)
