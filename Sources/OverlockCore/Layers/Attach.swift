@@ -89,6 +89,11 @@ extension Overlay {
   /// registry, which knows of no unfinished turn.
   private func sweepAbandoned() {
     try? withScratch { (s) throws(Errno) in
+      if self.hasEntries(WorkFolder.copyup.name) {
+        let turn = try Turn(self, s)
+        defer { turn.release() }
+        self.sweepAnchors(turn)
+      }
       for turn in 0..<Registry.turnCount {
         // One look at the folders tells that there is nothing, as nearly always.
         if turn == 0, try !self.hasStaged(s) { return }

@@ -74,14 +74,14 @@ extension Overlay {
         var staged = s2.staging
         try self.anchorPath(shown, into: &staged)
         // What is there was left by a dead process: we hold the identity's turn.
-        try self.removeStaged(staged)
+        try self.removeAnchor(staged)
         Fault.step()
         do throws(Errno) {
           try self.fill(staged, from: source, st, truncate: truncate, shown: shown, s2)
           Fault.step()
           try self.publish(rel, staged, st, look, shown, &turn, s2)
         } catch {
-          try? self.removeStaged(staged)
+          try? self.removeAnchor(staged)
           throw error
         }
       }
@@ -172,7 +172,7 @@ extension Overlay {
     let linked = st.type != S_IFDIR && st.st_nlink > 1
     // The other names of a hard-link group change their place with this one.
     if linked { try turn.takeEpoch() }
-    if try turn.take(look.directory) { sweep(turn: look.directory) }
+    if try turn.take(look.directory) { turn.sweep(look.directory) }
     var upper = s.real
     try upperPath(rel, into: &upper)
     var parent = s.real2

@@ -122,8 +122,8 @@ extension Overlay {
       defer { turn.release() }
       if directories { try turn.takeEpoch() }
       if try turn.take(oldParent, newParent, oldOwn, newOwn) {
-        self.sweep(turn: oldParent)
-        self.sweep(turn: newParent)
+        turn.sweep(oldParent)
+        turn.sweep(newParent)
       }
       return try withScratch { (s3) throws(Errno) -> Bool in
         // Both lookups stand in blocks of their own: the lower path of each is needed below.

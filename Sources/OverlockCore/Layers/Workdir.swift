@@ -38,6 +38,14 @@ enum WorkFolder {
   }
 }
 
+extension Turn {
+  /// Removes what a dead holder of one of the turns held here left in the workdir.
+  func sweep(_ directory: PathHash) {
+    overlay.sweep(turnIndex: Registry.turnIndex(directory))
+    overlay.sweepAnchors(self)
+  }
+}
+
 extension Overlay {
   /// A new staging name.
   func stage(_ folder: WorkFolder, turn: PathHash, into path: inout PathBuffer) throws(Errno) {
@@ -87,8 +95,6 @@ extension Overlay {
   }
 
   /// Removes what a dead holder of this turn left in the folders. Under the turn only.
-  func sweep(turn: PathHash) { sweep(turnIndex: Registry.turnIndex(turn)) }
-
   func sweep(turnIndex: Int) {
     try? withScratch { (s) throws(Errno) in
       try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
@@ -116,6 +122,27 @@ extension Overlay {
       try path.append(name)
       try self.removeStaged(path)
       return true
+    }
+  }
+
+  /// Removes the copies that nobody is making any more: whoever does holds the turn of the identity.
+  func sweepAnchors(_ turn: Turn) {
+    try? withScratch { (s) throws(Errno) in
+      var path = s.real
+      try path.append(self.work)
+      try path.append(WorkFolder.copyup.name)
+      let length = path.count
+      let fd = try unsafe check(
+        lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+      defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }
+      try DirectoryReader.each(Int32(truncatingIfNeeded: fd), s) { (name, _, _) throws(Errno) in
+        guard let shown = hexadecimal(name), turn.tryIdentity(shown) else { return true }
+        defer { turn.dropIdentity(shown) }
+        path.count = length
+        try path.append(name)
+        try? self.removeAnchor(path)
+        return true
+      }
     }
   }
 

@@ -22,6 +22,8 @@ struct Turn {
   private var third = -1
   private var fourth = -1
   private(set) var holdsEpoch = false
+  /// The offset of the identity's byte, or 0.
+  private var identity: Int64 = 0
 
   /// Opens the lock file. Errors: as open(2); EROFS without an upper.
   init(_ overlay: Overlay, _ scratch: Scratch) throws(Errno) {
@@ -67,9 +69,24 @@ struct Turn {
   }
 
   /// Step 1 of the order.
-  func takeIdentity(_ ino: UInt64) throws(Errno) {
-    let spread = (ino &* 0x9e37_79b9_7f4a_7c15) >> 33
-    try lock(Int64(1) << 32 + Int64(spread))
+  mutating func takeIdentity(_ ino: UInt64) throws(Errno) {
+    try lock(Turn.byte(ofIdentity: ino))
+    identity = Turn.byte(ofIdentity: ino)
+  }
+
+  private static func byte(ofIdentity ino: UInt64) -> Int64 {
+    Int64(1) << 32 + Int64((ino &* 0x9e37_79b9_7f4a_7c15) >> 33)
+  }
+
+  /// An identity's turn besides, if nobody holds it: not this one either. Waits for nobody, so it has no
+  /// place in the order. Given back by `dropIdentity`.
+  func tryIdentity(_ ino: UInt64) -> Bool {
+    let byte = Turn.byte(ofIdentity: ino)
+    return byte != identity && lx_ofd_lock(descriptor, F_WRLCK, byte, 1, 0) == 0
+  }
+
+  func dropIdentity(_ ino: UInt64) {
+    _ = lx_ofd_lock(descriptor, F_UNLCK, Turn.byte(ofIdentity: ino), 1, 0)
   }
 
   /// Step 2.
