@@ -230,7 +230,7 @@ def _leftovers(work: str) -> list[str]:
         if folder != "index" and os.path.isdir(path):
             found += [f"left in the workdir: {os.path.relpath(os.path.join(where, name), work)}"
                       for where, _, files in os.walk(path) for name in sorted(files)
-                      if folder != "moved" or name.endswith(".new")]
+                      if folder != "moved" or "." in name]
     return found
 
 

@@ -94,13 +94,27 @@ extension Overlay {
         defer { turn.release() }
         self.sweepAnchors(turn)
       }
-      for turn in 0..<Registry.turnCount {
-        // One look at the folders tells that there is nothing, as nearly always.
-        if turn == 0, try !self.hasStaged(s) { return }
-        var held = try Turn(self, s)
-        defer { held.release() }
-        if held.tryIndex(turn) { self.sweep(turnIndex: turn) }
+      try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
+        try self.sweepAbandoned(folder, s)
       }
+    }
+  }
+
+  private func sweepAbandoned(_ folder: WorkFolder, _ s: Scratch) throws(Errno) {
+    var path = s.real
+    try path.append(work)
+    try path.append(folder.name)
+    let fd = try unsafe check(
+      lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+    defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }
+    try DirectoryReader.each(Int32(truncatingIfNeeded: fd), s) { (name, _, _) throws(Errno) in
+      guard let index = WorkFolder.turn(of: name) else { return true }
+      try withScratch { (s2) throws(Errno) in
+        var held = try Turn(self, s2)
+        defer { held.release() }
+        if held.tryIndex(index) { self.sweep(turnIndex: index) }
+      }
+      return true
     }
   }
 
@@ -119,14 +133,6 @@ extension Overlay {
         any = true
         return false
       }
-    }
-    return any
-  }
-
-  private func hasStaged(_ s: Scratch) throws(Errno) -> Bool {
-    var any = false
-    try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
-      if self.hasEntries(folder.name) { any = true }
     }
     return any
   }

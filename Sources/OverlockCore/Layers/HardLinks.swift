@@ -293,7 +293,7 @@ extension Overlay {
       guard c.look.node.has(Node.whiteout) else { return false }
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
-      try unsafe self.linkOverWhiteout(source, c)
+      try self.linkOverWhiteout(source, c)
       return true
     }
   }

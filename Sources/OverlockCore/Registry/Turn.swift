@@ -7,7 +7,7 @@ import CLinux
 /// needs is asked for at once, in this order:
 ///
 ///   1. the identity of an object (copying it up)   range 2³² + hash
-///   2. the epoch (renaming or removing directories) range 2²⁰
+///   2. the epoch (renaming or removing directories) range 2²⁰; shared: no directory is renamed
 ///   3. directories, ascending                       range 0 … 1023
 ///
 /// A forked child of another thread inherits the description: release therefore unlocks before it
@@ -59,9 +59,9 @@ struct Turn {
     if turn >= 0 { overlay.registry?.setUnfinished(turn: turn, false) }
   }
 
-  private func lock(_ start: Int64) throws(Errno) {
+  private func lock(_ start: Int64, _ kind: Int32 = F_WRLCK) throws(Errno) {
     while true {
-      let r = lx_ofd_lock(descriptor, F_WRLCK, start, 1, 1)
+      let r = lx_ofd_lock(descriptor, kind, start, 1, 1)
       if r == -Int(EINTR) { continue }
       try check(r)
       return
@@ -95,6 +95,9 @@ struct Turn {
     overlay.registry?.beginEpoch()
     holdsEpoch = true
   }
+
+  /// Step 2 for a change that relies on where directories are and moves none.
+  func shareEpoch() throws(Errno) { try lock(1 << 20, F_RDLCK) }
 
   /// Step 3, one directory. True: a holder died in the middle of something, look after it.
   mutating func take(_ directory: PathHash) throws(Errno) -> Bool {
