@@ -123,6 +123,8 @@ SCENARIOS: dict[str, Operation] = {
                                               "follow": False},
     "link of a hard link over a whiteout": {"op": "link", "path": "d/one", "to": "wd",
                                             "follow": False},
+    "bind over a whiteout": {"op": "bind", "path": "w", "slot": "s0"},
+    "bind to a free name": {"op": "bind", "path": "p/q/socket", "slot": "s0"},
     "symlink over a whiteout": {"op": "symlink", "path": "w", "target": "d/a"},
     "mknod over a whiteout": {"op": "mknod", "path": "wd", "kind": "fifo", "mode": 0o600},
 }

@@ -11,6 +11,7 @@ import CLinux
 ///     gone/     an object that a whiteout or a new object replaced     true deletion of it
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
+///     bound/    paths of sockets that were bound over a whiteout       (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the
 /// directory, and the folder `0` for all others. An entry of `copyup` is named by the object's shown
@@ -67,13 +68,17 @@ extension Turn {
 
 extension Overlay {
   /// A new staging name.
-  func stage(_ folder: WorkFolder, turn: PathHash, into path: inout PathBuffer) throws(Errno) {
+  ///
+  /// - Parameter sequence: the number in it, for a name that is to be found again.
+  func stage(
+    _ folder: WorkFolder, turn: PathHash, sequence: UInt64? = nil, into path: inout PathBuffer
+  ) throws(Errno) {
     path.count = 0
     try path.append(work)
     try path.append(folder.name)
     try path.append(hex: UInt64(Registry.turnIndex(turn)), digits: 3)
     try path.append(dot)
-    try path.append(hex: registry?.nextSequence() ?? lx_realtime_ns())
+    try path.append(hex: sequence ?? registry?.nextSequence() ?? lx_realtime_ns())
   }
 
   /// Where the copy of an object is prepared.
