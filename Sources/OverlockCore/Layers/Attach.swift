@@ -39,6 +39,9 @@ extension Overlay {
     var configuration = Configuration(self, message, s)
     try configuration.compile(options, message: &message)
     registry?.keep(self, line: line)
+    if let registry, let here = try? NameSpace(), registry.recordHome(self, here) {
+      try? Segment.sweep(options.registry, here, s)
+    }
     if hasUpper {
       // What the registry says of lasting things it may have lost: ask the workdir.
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
@@ -68,21 +71,29 @@ extension Overlay {
       unsafe hash.append(options.target.base, options.target.count)
       return hash.a ^ hash.b
     }
-    var words: InlineArray<5, UInt64> = InlineArray(repeating: 0)
     let path = unsafe UnsafeRawPointer(options.upper.base).assumingMemoryBound(to: CChar.self)
+    switch unsafe Overlay.identity(ofUpper: path) {
+    case .success(let id): return id
+    case .failure(let error):
+      try message.append("upperdir ")
+      try message.append(options.upper)
+      try message.append(error)
+      throw error
+    }
+  }
+
+  /// The id of the overlay with that upper.
+  static func identity(ofUpper path: UnsafePointer<CChar>) -> Result<UInt64, Errno> {
+    var hash = PathHash(0x6f76_6572, 0x6c6f_636b)
+    var words: InlineArray<5, UInt64> = InlineArray(repeating: 0)
     let r = unsafe withUnsafeMutablePointer(to: &words) {
       unsafe lx_identity(path, UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt64.self))
     }
-    if r < 0 {
-      try message.append("upperdir ")
-      try message.append(options.upper)
-      try message.append(Errno(result: r))
-      throw Errno(result: r)
-    }
+    if r < 0 { return .failure(Errno(result: r)) }
     unsafe withUnsafePointer(to: &words) {
       unsafe hash.append(UnsafeRawPointer($0).assumingMemoryBound(to: UInt8.self), 40)
     }
-    return hash.a ^ hash.b
+    return .success(hash.a ^ hash.b)
   }
 
   /// Clears what dead processes left, wherever nobody is at work: for the first process of a new

@@ -23,6 +23,7 @@ import CLinux
 ///        80  copy-ups: a counter
 ///        48  directory moves: number of lower directories that were ever renamed away
 ///        88  pending modes: counts directories that wait for their mode
+///       512  where the overlay is (`AbandonedSegments`)
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
 ///     12288  configuration: length, checksum, hash of the options, bytes; near the header, so that one
 ///            page fault of a new process brings both
