@@ -25,13 +25,13 @@ struct rewritten {
 };
 
 /* 0 or -errno. */
-static long rewrite(struct rewritten *out, const void *address, socklen_t length, int creating) {
+static long rewrite(struct rewritten *out, const void *address, socklen_t length) {
   out->address = address;
   out->length = length;
   out->hold = -1;
   if (!is_pathname(address, length)) return 0;
   unsigned written = sizeof out->bytes;
-  const long r = ovl_sockaddr(address, length, creating, out->bytes, &written, &out->hold);
+  const long r = ovl_sockaddr(address, length, out->bytes, &written, &out->hold);
   if (r == OVL_PASS) return 0;
   if (r < 0) return r;
   out->address = (const struct sockaddr *)(const void *)out->bytes;
@@ -50,21 +50,15 @@ static void show(void *address, socklen_t *length, socklen_t room) {
 }
 
 HOOKED(int, bind, int fd, const struct sockaddr *address, socklen_t length) {
-  if (OVL_OFF()) return NEXT(bind)(fd, address, length);
-  struct rewritten to;
-  const long r = rewrite(&to, address, length, 1);
-  if (r < 0) return (int)ovl_result(r);
-  const int done = NEXT(bind)(fd, to.address, to.length);
-  if (done < 0 && errno != EADDRINUSE && to.address != address)
-    KEEPING_ERRNO(ovl_bind_failed(address, length));
-  release(&to);
-  return done;
+  if (OVL_OFF() || !is_pathname(address, length)) return NEXT(bind)(fd, address, length);
+  const long r = ovl_bind(fd, address, length);
+  return r == OVL_PASS ? NEXT(bind)(fd, address, length) : (int)ovl_result(r);
 }
 
 HOOKED(int, connect, int fd, const struct sockaddr *address, socklen_t length) {
   if (OVL_OFF()) return NEXT(connect)(fd, address, length);
   struct rewritten to;
-  const long r = rewrite(&to, address, length, 0);
+  const long r = rewrite(&to, address, length);
   if (r < 0) return (int)ovl_result(r);
   const int done = NEXT(connect)(fd, to.address, to.length);
   release(&to);
@@ -76,7 +70,7 @@ HOOKED(ssize_t, sendto, int fd, const void *data, size_t size, int flags,
        const struct sockaddr *address, socklen_t length) {
   if (OVL_OFF()) return NEXT(sendto)(fd, data, size, flags, address, length);
   struct rewritten to;
-  const long r = rewrite(&to, address, length, 0);
+  const long r = rewrite(&to, address, length);
   if (r < 0) return ovl_result(r);
   const ssize_t done = NEXT(sendto)(fd, data, size, flags, to.address, to.length);
   release(&to);
@@ -87,7 +81,7 @@ HOOKED(ssize_t, sendmsg, int fd, const struct msghdr *message, int flags) {
   if (OVL_OFF() || message == NULL || !is_pathname(message->msg_name, message->msg_namelen))
     return NEXT(sendmsg)(fd, message, flags);
   struct rewritten to;
-  const long r = rewrite(&to, message->msg_name, message->msg_namelen, 0);
+  const long r = rewrite(&to, message->msg_name, message->msg_namelen);
   if (r < 0) return ovl_result(r);
   struct msghdr copy = *message;
   copy.msg_name = (void *)to.address;

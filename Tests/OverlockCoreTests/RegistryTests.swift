@@ -96,6 +96,31 @@ struct RegistryTests {
     }
   }
 
+  @Test("an epoch advanced by somebody else meanwhile is not lost")
+  func racingEpoch() async {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: Registry.size, alignment: 4096)
+    defer { unsafe memory.deallocate() }
+    unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: Registry.size)
+    let address = UInt(bitPattern: memory)
+    unsafe Registry(memory).initializeGenerations()
+    let rounds: UInt64 = 200_000
+    let first = unsafe Registry(memory).epoch >> 24
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask {
+        let registry = unsafe Registry(UnsafeMutableRawPointer(bitPattern: address)!)
+        for _ in 0..<rounds {
+          registry.beginEpoch()
+          registry.endEpoch()
+        }
+      }
+      group.addTask {
+        let registry = unsafe Registry(UnsafeMutableRawPointer(bitPattern: address)!)
+        for _ in 0..<rounds { registry.advanceEpoch() }
+      }
+    }
+    #expect(unsafe Registry(memory).epoch >> 24 == first + 4 * rounds)
+  }
+
   @Test("names in the workdir are never given twice, also after a wipe")
   func sequence() {
     withRegistry { registry in

@@ -222,15 +222,15 @@ def _differences(expected: Tree, seen: Tree, times: bool) -> list[str]:
 
 def _leftovers(work: str) -> list[str]:
     """Whatever lies in the workdir's folders, apart from what lasts there: the index of hard links,
-    and where lower objects were renamed to (but not its entries half made)."""
+    where lower objects were renamed to (but not its entries half made), and names of sockets."""
     root = f"{work}/overlock"
     found = []
     for folder in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         path = f"{root}/{folder}"
-        if folder != "index" and os.path.isdir(path):
+        if folder not in ("index", "bound") and os.path.isdir(path):
             found += [f"left in the workdir: {os.path.relpath(os.path.join(where, name), work)}"
                       for where, _, files in os.walk(path) for name in sorted(files)
-                      if folder != "moved" or name.endswith(".new")]
+                      if folder != "moved" or "." in name]
     return found
 
 

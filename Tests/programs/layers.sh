@@ -277,3 +277,33 @@ BODY
     fi
   fi
 fi
+
+if needs_overlock "segments: those of overlays that are no more go when another is made"; then
+  fresh a b c
+  segments=$SCRATCH/segments
+  mkdir -m 700 "$segments"
+  in_one() { # NAME: some program in an overlay of its own, whose segment is in $segments
+    mkdir -p "$L/$1"/{lower,upper,work}
+    OVERLOCK="lowerdir=$L/$1/lower,upperdir=$L/$1/upper,workdir=$L/$1/work,target=$L/$1/lower,registry=$segments" \
+      LD_PRELOAD="$LIBRARY" "$(type -P true)"
+  }
+  count() { find "$segments" -type f | wc -l; }
+  in_one a; in_one b
+  found="$(count)"
+  living=$(find "$segments" -type f)
+  in_one c
+  found+=" $(count)"
+  rm -rf "$L/a"
+  # Another directory under the same name is another overlay.
+  mv "$L/b/upper" "$L/b/moved"; mkdir "$L/b/upper"
+  touch "$segments/0123456789abcdef.1.2"
+  touch -d '1 hour ago' "$segments/0123456789abcdef.1.1"
+  in_one d
+  found+=" $(find "$segments" -type f | grep -cF "$living" || true) $(count)"
+  in_one c; in_one d
+  found+=" $(count)"
+  [[ $found == "2 3 0 3 3" ]] &&
+    pass "segments: those of overlays that are no more go when another is made" ||
+    fail "segments: those of overlays that are no more go when another is made" "counted $found"
+  rm -rf "$segments"
+fi

@@ -199,3 +199,33 @@ if __name__ == "__main__":
     print(len([n for n in os.listdir("many") if n.endswith(".done")]))
 PY
 BODY
+
+like_plain "python: sockets bound where a file was: names, failures, modes" <<'BODY'
+"$PYTHON" - <<'EOF'
+import os, socket
+def attempt(what, *arguments):
+    try: print(what.__name__, what(*arguments))
+    except OSError as error: print(what.__name__, error.errno)
+def unix(): return socket.socket(socket.AF_UNIX)
+here = os.getcwd()
+os.unlink("README")
+listener = unix()
+listener.bind(here + "/README")
+listener.listen(1)
+print(listener.getsockname() == here + "/README", oct(os.stat("README").st_mode))
+caller = unix()
+caller.connect(here + "/README")
+print(caller.getpeername() == here + "/README")
+attempt(unix().bind, here + "/README")
+attempt(unix().bind, here + "/empty")
+os.unlink("empty")
+attempt(listener.bind, here + "/empty")  # it has a name already: nothing may come to light
+print(os.path.exists("empty"), "empty" in os.listdir())
+os.unlink("README")
+attempt(os.stat, "README")
+again = unix()
+again.bind(here + "/README")
+print(again.getsockname() == here + "/README")
+EOF
+rm README
+BODY

@@ -178,13 +178,13 @@ long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
 
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 
-/* Rewrites a pathname address so that the kernel finds the real socket. `creating` for bind.
+/* Rewrites a pathname address so that the kernel finds the real socket.
  * 0: *out and *outlen hold it and *hold is a descriptor to close after the call (-1: none).
  * OVL_PASS: leave as it is. */
-long ovl_sockaddr(const void *address, unsigned length, int creating, void *out /* 128 bytes */,
-                  unsigned *outlen, int *hold);
-/* To be called when a bind of an address that ovl_sockaddr rewrote has failed. */
-void ovl_bind_failed(const void *address, unsigned length);
+long ovl_sockaddr(const void *address, unsigned length, void *out /* 128 bytes */, unsigned *outlen,
+                  int *hold);
+/* bind(2) to a pathname address. OVL_PASS: make the call as it is. */
+long ovl_bind(int fd, const void *address, unsigned length);
 /* The reverse, in place, for getsockname/getpeername/accept/recvfrom: new length. */
 unsigned ovl_sockaddr_shown(void *address, unsigned length, unsigned capacity);
 

@@ -53,6 +53,9 @@ static inline long lx_openat2(int d, const char *p, uint64_t f, uint64_t m,
   struct open_how how = {.flags = f, .mode = m, .resolve = resolve};
   return lx_call6(SYS_openat2, d, LX_CAST(p), LX_CAST(&how), sizeof how, 0, 0);
 }
+static inline long lx_bind(int fd, const void *address, unsigned length) {
+  return lx_call6(SYS_bind, fd, LX_CAST(address), length, 0, 0, 0);
+}
 static inline long lx_close(int fd) { return lx_call6(SYS_close, fd, 0, 0, 0, 0, 0); }
 static inline long lx_read(int fd, void *b, size_t n) {
   return lx_call6(SYS_read, fd, LX_CAST(b), (long)n, 0, 0, 0);

@@ -106,9 +106,8 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
         var path = s.real
         try path.append("/proc/self/fd/")
         try path.append(decimal: UInt64(fd))
-        let difference = unsafe overlay.linkDifferenceFollowing(path.cString)
         // The index's own link is nobody's name.
-        st.links = max(st.links + difference, 0)
+        st.links = unsafe max(overlay.shownLinks(path.cString, st.links, nofollow: 0), 0)
       }
     }
   }

@@ -3,120 +3,117 @@ import CLinux
 /// AF_UNIX pathname addresses. sun_path holds 108 bytes: a layer's path may not fit, so the kernel is
 /// given `/proc/self/fd/N/name` with N on the real directory for the time of the call.
 
+/// Where sun_path starts.
+private var pathOffset: Int { 2 }
+
+/// The path of a pathname address; false: it is another kind of address.
+private func read(
+  _ address: UnsafeRawPointer?, _ length: UInt32, into name: inout PathBuffer
+) throws(Errno) -> Bool {
+  guard let address = unsafe address, length > 2, length <= 110,
+    unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX)
+  else { return false }
+  for i in pathOffset..<Int(length) {
+    let byte = unsafe address.load(fromByteOffset: i, as: UInt8.self)
+    if byte == 0 { break }
+    try name.append(byte)
+  }
+  return name.count > 0
+}
+
+/// Writes the address of a real path. Returns its length and a descriptor to close after the call, or
+/// -1. Errors: ENAMETOOLONG; as open(2) of the directory.
+private func write(
+  _ real: PathBuffer, to out: UnsafeMutableRawPointer, _ s: Scratch
+) throws(Errno) -> (length: UInt32, hold: Int32) {
+  var short = unsafe PathBuffer(
+    (out + pathOffset).assumingMemoryBound(to: UInt8.self), capacity: 108)
+  unsafe out.storeBytes(of: UInt16(AF_UNIX), as: UInt16.self)
+  if real.count < 107 {
+    try short.append(real.view)
+    _ = unsafe short.cString
+    return (UInt32(pathOffset + short.count + 1), -1)
+  }
+  var directory = s.staging
+  try directory.append(real.view.parent)
+  if directory.count == 0 { try directory.append(slash) }
+  let opened = try unsafe check(
+    lx_openat(AT_FDCWD, directory.cString, O_PATH | O_DIRECTORY | O_CLOEXEC, 0))
+  let fd = Int32(truncatingIfNeeded: opened)
+  do throws(Errno) {
+    try short.append("/proc/self/fd/")
+    try short.append(decimal: UInt64(opened))
+    try short.append(slash)
+    try short.append(real.view.name)
+  } catch {
+    _ = lx_close(fd)
+    throw Errno(rawValue: ENAMETOOLONG)
+  }
+  _ = unsafe short.cString
+  return (UInt32(pathOffset + short.count + 1), fd)
+}
+
 @c(ovl_sockaddr)
 public func ovlSockaddr(
-  _ address: UnsafeRawPointer?, _ length: UInt32, _ creating: Int32,
-  _ out: UnsafeMutableRawPointer?, _ outLength: UnsafeMutablePointer<UInt32>?,
-  _ hold: UnsafeMutablePointer<Int32>?
+  _ address: UnsafeRawPointer?, _ length: UInt32, _ out: UnsafeMutableRawPointer?,
+  _ outLength: UnsafeMutablePointer<UInt32>?, _ hold: UnsafeMutablePointer<Int32>?
 ) -> Int {
-  guard let address = unsafe address, let out = unsafe out, let outLength = unsafe outLength,
-    let hold = unsafe hold
-  else { return passResult }
+  guard let out = unsafe out, let outLength = unsafe outLength, let hold = unsafe hold else {
+    return passResult
+  }
   unsafe hold.pointee = -1
-  let offset = 2
-  guard length > 2, length <= 110,
-    unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX),
-    unsafe address.load(fromByteOffset: offset, as: UInt8.self) != 0
-  else { return passResult }
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
       var name = s.link
-      var i = offset
-      while i < Int(length), unsafe address.load(fromByteOffset: i, as: UInt8.self) != 0 {
-        try name.append(unsafe address.load(fromByteOffset: i, as: UInt8.self))
-        i += 1
-      }
+      guard try unsafe read(address, length, into: &name) else { return passResult }
       return try withScratch { (s2) throws(Errno) -> Int in
         guard
-          let location = try unsafe Resolve.walk(
-            AT_FDCWD, name.cString, follow: creating == 0, s2)
+          let location = try unsafe Resolve.walk(AT_FDCWD, name.cString, follow: true, s2)
         else { return passResult }
         var real = s.real
         if location.overlay < 0 {
           try real.append(location.path.view)
-        } else if creating != 0 {
-          let overlay = Overlay(index: location.overlay)
-          if location.lookup.node.kind != .none { throw Errno(rawValue: EADDRINUSE) }
-          if location.trailing { throw .noEntry }
-          guard overlay.hasUpper else { throw .readOnly }
-          // The kernel makes the node itself, at its name: a whiteout there has to go first.
-          try overlay.clearForSocket(location.path.view)
-          try overlay.upperPath(location.path.view, into: &real)
         } else {
           _ = try existing(location)
           try real.append(s2.real2.written.view)
         }
-        var short = unsafe PathBuffer(
-          out.assumingMemoryBound(to: UInt8.self) + 2, capacity: 108)
-        unsafe out.storeBytes(of: UInt16(AF_UNIX), as: UInt16.self)
-        if real.count < 107 {
-          try short.append(real.view)
-          _ = unsafe short.cString
-          unsafe outLength.pointee = UInt32(2 + short.count + 1)
-          return 0
-        }
-        var directory = s.staging
-        try directory.append(real.view.parent)
-        if directory.count == 0 { try directory.append(slash) }
-        let fd = try unsafe check(
-          lx_openat(AT_FDCWD, directory.cString, O_PATH | O_DIRECTORY | O_CLOEXEC, 0))
-        do throws(Errno) {
-          try short.append("/proc/self/fd/")
-          try short.append(decimal: UInt64(fd))
-          try short.append(slash)
-          try short.append(real.view.name)
-        } catch {
-          _ = lx_close(Int32(truncatingIfNeeded: fd))
-          throw Errno(rawValue: ENAMETOOLONG)
-        }
-        _ = unsafe short.cString
-        unsafe outLength.pointee = UInt32(2 + short.count + 1)
-        unsafe hold.pointee = Int32(truncatingIfNeeded: fd)
+        (unsafe outLength.pointee, unsafe hold.pointee) = try unsafe write(real, to: out, s)
         return 0
       }
     }
   }
 }
 
-/// After a bind that failed: a lower's name that the whiteout hid is hidden again.
-@c(ovl_bind_failed)
-public func ovlBindFailed(_ address: UnsafeRawPointer?, _ length: UInt32) {
-  guard let address = unsafe address, length > 2, length <= 110,
-    unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX),
-    unsafe address.load(fromByteOffset: 2, as: UInt8.self) != 0
-  else { return }
-  try? withScratch { (s) throws(Errno) in
-    var name = s.link
-    var i = 2
-    while i < Int(length), unsafe address.load(fromByteOffset: i, as: UInt8.self) != 0 {
-      try name.append(unsafe address.load(fromByteOffset: i, as: UInt8.self))
-      i += 1
-    }
-    try withScratch { (s2) throws(Errno) in
-      guard
-        let location = try unsafe Resolve.walk(AT_FDCWD, name.cString, follow: false, s2),
-        location.overlay >= 0, location.lookup.node.layer > 0,
-        location.lookup.node.kind != .none, location.lookup.node.kind != .directory
-      else { return }
-      try Overlay(index: location.overlay).unlink(location.path.view)
+@c(ovl_bind)
+public func ovlBind(_ fd: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int {
+  bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      var name = s.link
+      guard try unsafe read(address, length, into: &name) else { return passResult }
+      return try withScratch { (s2) throws(Errno) -> Int in
+        guard
+          let location = try unsafe Resolve.walk(AT_FDCWD, name.cString, follow: false, s2)
+        else { return passResult }
+        if location.overlay < 0 { return bind(fd, location.path, s) }
+        if location.lookup.node.kind != .none { throw Errno(rawValue: EADDRINUSE) }
+        if location.trailing { throw .noEntry }
+        try Overlay(index: location.overlay).makeSocket(location.path.view) { bind(fd, $0, s) }
+        return 0
+      }
     }
   }
 }
 
-extension Overlay {
-  /// Makes a name free for a bind(2): its directory in the upper, no whiteout in the way. Between the
-  /// two steps a lower object of that name would show: so the whiteout only goes if there is none.
-  func clearForSocket(_ rel: PathView) throws(Errno) {
-    try changing(rel, missing: true) { (c) throws(Errno) in
-      guard c.look.node.kind == .none else { throw Errno(rawValue: EADDRINUSE) }
-      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
-      defer { name.end() }
-      if c.look.node.has(Node.whiteout) {
-        // bind(2) makes the node itself and replaces nothing, so the whiteout has to go first; if the
-        // bind then fails, `ovl_bind_failed` puts it back.
-        try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
-      }
-    }
+/// bind(2) to a real path: 0 or -errno.
+private func bind(_ fd: Int32, _ real: PathBuffer, _ s: Scratch) -> Int {
+  var address: InlineArray<128, UInt8> = InlineArray(repeating: 0)
+  return unsafe withUnsafeMutablePointer(to: &address) { bytes in
+    do throws(Errno) {
+      let (length, hold) = try unsafe write(real, to: UnsafeMutableRawPointer(bytes), s)
+      let r = unsafe lx_bind(fd, bytes, length)
+      if hold >= 0 { _ = lx_close(hold) }
+      return r
+    } catch { return error.result }
   }
 }
 
@@ -131,11 +128,16 @@ public func ovlSockaddrShown(
   guard unsafe name[0] == slash else { return length }
   var count = 0
   while count < Int(length) - 2, unsafe name[count] != 0 { count += 1 }
-  guard
-    let (overlay, rel, _) = unsafe RealPaths.merged(PathView(name, count), lowers: true)
-  else { return length }
   do throws(Errno) {
     return try withScratch { (s) throws(Errno) -> UInt32 in
+      var bound = s.link
+      let found: (overlay: Overlay, rel: PathView, layer: Int)?
+      if let overlay = try unsafe Overlay.bound(PathView(name, count), into: &bound) {
+        found = (overlay, bound.view, 0)
+      } else {
+        found = unsafe RealPaths.merged(PathView(name, count), lowers: true)
+      }
+      guard let (overlay, rel, _) = found else { return length }
       var shown = s.rest
       try shown.append(overlay.target)
       try shown.appendBelow(rel)

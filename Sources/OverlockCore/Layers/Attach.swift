@@ -39,6 +39,9 @@ extension Overlay {
     var configuration = Configuration(self, message, s)
     try configuration.compile(options, message: &message)
     registry?.keep(self, line: line)
+    if let registry, let here = try? NameSpace(), registry.recordHome(self, here) {
+      try? Segment.sweep(options.registry, here, s)
+    }
     if hasUpper {
       // What the registry says of lasting things it may have lost: ask the workdir.
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
@@ -68,34 +71,61 @@ extension Overlay {
       unsafe hash.append(options.target.base, options.target.count)
       return hash.a ^ hash.b
     }
-    var words: InlineArray<5, UInt64> = InlineArray(repeating: 0)
     let path = unsafe UnsafeRawPointer(options.upper.base).assumingMemoryBound(to: CChar.self)
+    switch unsafe Overlay.identity(ofUpper: path) {
+    case .success(let id): return id
+    case .failure(let error):
+      try message.append("upperdir ")
+      try message.append(options.upper)
+      try message.append(error)
+      throw error
+    }
+  }
+
+  /// The id of the overlay with that upper.
+  static func identity(ofUpper path: UnsafePointer<CChar>) -> Result<UInt64, Errno> {
+    var hash = PathHash(0x6f76_6572, 0x6c6f_636b)
+    var words: InlineArray<5, UInt64> = InlineArray(repeating: 0)
     let r = unsafe withUnsafeMutablePointer(to: &words) {
       unsafe lx_identity(path, UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt64.self))
     }
-    if r < 0 {
-      try message.append("upperdir ")
-      try message.append(options.upper)
-      try message.append(Errno(result: r))
-      throw Errno(result: r)
-    }
+    if r < 0 { return .failure(Errno(result: r)) }
     unsafe withUnsafePointer(to: &words) {
       unsafe hash.append(UnsafeRawPointer($0).assumingMemoryBound(to: UInt8.self), 40)
     }
-    return hash.a ^ hash.b
+    return .success(hash.a ^ hash.b)
   }
 
   /// Clears what dead processes left, wherever nobody is at work: for the first process of a new
   /// registry, which knows of no unfinished turn.
   private func sweepAbandoned() {
     try? withScratch { (s) throws(Errno) in
-      for turn in 0..<Registry.turnCount {
-        // One look at the folders tells that there is nothing, as nearly always.
-        if turn == 0, try !self.hasStaged(s) { return }
-        var held = try Turn(self, s)
-        defer { held.release() }
-        if held.tryIndex(turn) { self.sweep(turnIndex: turn) }
+      if self.hasEntries(WorkFolder.copyup.name) {
+        let turn = try Turn(self, s)
+        defer { turn.release() }
+        self.sweepAnchors(turn)
       }
+      try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
+        try self.sweepAbandoned(folder, s)
+      }
+    }
+  }
+
+  private func sweepAbandoned(_ folder: WorkFolder, _ s: Scratch) throws(Errno) {
+    var path = s.real
+    try path.append(work)
+    try path.append(folder.name)
+    let fd = try unsafe check(
+      lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+    defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }
+    try DirectoryReader.each(Int32(truncatingIfNeeded: fd), s) { (name, _, _) throws(Errno) in
+      guard let index = WorkFolder.turn(of: name) else { return true }
+      try withScratch { (s2) throws(Errno) in
+        var held = try Turn(self, s2)
+        defer { held.release() }
+        if held.tryIndex(index) { self.sweep(turnIndex: index) }
+      }
+      return true
     }
   }
 
@@ -114,14 +144,6 @@ extension Overlay {
         any = true
         return false
       }
-    }
-    return any
-  }
-
-  private func hasStaged(_ s: Scratch) throws(Errno) -> Bool {
-    var any = false
-    try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
-      if self.hasEntries(folder.name) { any = true }
     }
     return any
   }

@@ -21,8 +21,10 @@ extension Overlay {
   /// - Parameters:
   ///   - missing: whether the name may be missing (ENOENT otherwise).
   ///   - epoch: whether cached lookups below the name may become wrong.
+  ///   - identity: the inode number that an object shows whose turn is needed too.
   func change(
-    _ rel: PathView, missing: Bool, epoch: Bool = false, _ s: Scratch, _ s2: Scratch
+    _ rel: PathView, missing: Bool, epoch: Bool = false, identity: UInt64? = nil, _ s: Scratch,
+    _ s2: Scratch
   ) throws(Errno) -> Change {
     guard hasUpper else { throw .readOnly }
     guard !rel.isEmpty else { throw .busy }
@@ -32,6 +34,7 @@ extension Overlay {
     try copyUpParents(rel, changing: true)
     var turn = try Turn(self, s2)
     do throws(Errno) {
+      if let identity { try turn.takeIdentity(identity) }
       return try changeUnder(&turn, rel, hash, missing: missing, epoch: epoch, s, s2)
     } catch {
       turn.release()
@@ -44,7 +47,7 @@ extension Overlay {
     _ s: Scratch, _ s2: Scratch
   ) throws(Errno) -> Change {
     if epoch { try turn.takeEpoch() }
-    if try turn.take(hash) { sweep(turn: hash) }
+    if try turn.take(hash) { turn.sweep(hash) }
     var merge = Merge(self, s)
     let look = try lookup(rel, s, wantBelow: true, merge: &merge)
     guard look.isWhole else { throw look.node.kind == .none ? .noEntry : .notDirectory }
@@ -59,12 +62,13 @@ extension Overlay {
   /// Runs a change with its scratch memory. ENOENT of the upper's directory means that somebody
   /// renamed or removed it between the walk and the turn: the caller walks again.
   func changing<R>(
-    _ rel: PathView, missing: Bool, epoch: Bool = false,
+    _ rel: PathView, missing: Bool, epoch: Bool = false, identity: UInt64? = nil,
     _ body: (inout Change) throws(Errno) -> R
   ) throws(Errno) -> R {
     try withScratch { (s) throws(Errno) -> R in
       try withScratch { (s2) throws(Errno) -> R in
-        var change = try self.change(rel, missing: missing, epoch: epoch, s, s2)
+        var change = try self.change(
+          rel, missing: missing, epoch: epoch, identity: identity, s, s2)
         defer { change.turn.release() }
         return try body(&change)
       }

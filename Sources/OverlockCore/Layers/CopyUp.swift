@@ -74,14 +74,14 @@ extension Overlay {
         var staged = s2.staging
         try self.anchorPath(shown, into: &staged)
         // What is there was left by a dead process: we hold the identity's turn.
-        try self.removeStaged(staged)
+        try self.removeAnchor(staged)
         Fault.step()
         do throws(Errno) {
           try self.fill(staged, from: source, st, truncate: truncate, shown: shown, s2)
           Fault.step()
           try self.publish(rel, staged, st, look, shown, &turn, s2)
         } catch {
-          try? self.removeStaged(staged)
+          try? self.removeAnchor(staged)
           throw error
         }
       }
@@ -141,13 +141,7 @@ extension Overlay {
     // Before the mode: xattrs may need the owner's right to write.
     try unsafe setOrigin(to, shown)
     Fault.step()
-    if st.type != S_IFLNK {
-      var mode = st.st_mode & 0o7777
-      // A directory that its owner may not write cannot be renamed by an unprivileged owner: that
-      // bit follows after the rename.
-      if st.type == S_IFDIR { mode |= 0o700 }
-      try unsafe check(lx_fchmodat(AT_FDCWD, to, mode))
-    }
+    if st.type != S_IFLNK { try unsafe check(lx_fchmodat(AT_FDCWD, to, st.st_mode & 0o7777)) }
   }
 
   /// - Parameter now: data went: it was modified just now.
@@ -172,7 +166,7 @@ extension Overlay {
     let linked = st.type != S_IFDIR && st.st_nlink > 1
     // The other names of a hard-link group change their place with this one.
     if linked { try turn.takeEpoch() }
-    if try turn.take(look.directory) { sweep(turn: look.directory) }
+    if try turn.take(look.directory) { turn.sweep(look.directory) }
     var upper = s.real
     try upperPath(rel, into: &upper)
     var parent = s.real2
@@ -187,16 +181,92 @@ extension Overlay {
       try enterIndex(staged, shown: shown, names: UInt64(st.st_nlink), s)
       Fault.step()
     }
-    let r = unsafe lx_renameat2(
+    var r = unsafe lx_renameat2(
       AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE))
+    if r == -Int(EACCES), st.type == S_IFDIR, st.st_mode & 0o200 == 0 {
+      r = renameReadOnly(rel, staged, upper, mode: st.st_mode & 0o7777, shown, s)
+    }
     if r == -Int(EEXIST) { throw .noEntry }
     try check(r)
-    if st.type == S_IFDIR, st.st_mode & 0o700 != 0o700 {
-      _ = unsafe lx_fchmodat(AT_FDCWD, upper.cString, st.st_mode & 0o7777)
-    }
     Fault.step()
     try? unsafe copyTimes(parent.cString, before)
     registry?.noteCopyUp()
+  }
+
+  /// A directory that its owner may not write cannot be renamed by an unprivileged owner. It gets the
+  /// right for the time of the rename, and a note in the workdir says which mode it is to have.
+  private func renameReadOnly(
+    _ rel: PathView, _ staged: PathBuffer, _ upper: PathBuffer, mode: UInt32, _ shown: UInt64,
+    _ s: Scratch
+  ) -> Int {
+    do throws(Errno) {
+      var note = s.here
+      try modeNote(shown, into: &note)
+      var text = s.link
+      try text.append(decimal: UInt64(mode))
+      try text.append(UInt8(ascii: ":"))
+      try text.append(rel)
+      _ = unsafe lx_unlinkat(AT_FDCWD, note.cString, 0)
+      try unsafe check(lx_symlinkat(text.cString, AT_FDCWD, note.cString))
+      registry?.countPendingModes(1)
+      Fault.step()
+      _ = unsafe lx_fchmodat(AT_FDCWD, staged.cString, mode | 0o200)
+      Fault.step()
+      let r = unsafe lx_renameat2(
+        AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE))
+      Fault.step()
+      if r == 0 { _ = unsafe lx_fchmodat(AT_FDCWD, upper.cString, mode) }
+      Fault.step()
+      _ = unsafe lx_unlinkat(AT_FDCWD, note.cString, 0)
+      registry?.countPendingModes(-1)
+      return r
+    } catch {
+      return error.result
+    }
+  }
+
+  private func modeNote(_ shown: UInt64, into path: inout PathBuffer) throws(Errno) {
+    try anchorPath(shown, into: &path)
+    try path.append(WorkFolder.modeSuffix)
+  }
+
+  /// Gives a directory the mode that a dead process could not give it any more. Under the turn of the
+  /// identity.
+  func settleMode(_ note: PathBuffer, _ shown: UInt64) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var text = s.link
+      text.count = try unsafe check(
+        lx_readlinkat(
+          AT_FDCWD, note.cString,
+          UnsafeMutableRawPointer(text.base).assumingMemoryBound(to: CChar.self), 4096))
+      var end = 0
+      while end < text.count, text.view[end] != UInt8(ascii: ":") { end += 1 }
+      if end < text.count, let mode = decimal(text.view.prefix(end)), mode & ~0o7777 == 0 {
+        var upper = s.real
+        try self.upperPath(text.view.from(end + 1), into: &upper)
+        var st = stat()
+        let path = unsafe upper.cString
+        if unsafe lx_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0, st.type == S_IFDIR,
+          st.st_mode & 0o7777 == UInt32(mode) | 0o200,
+          unsafe self.has(OVL_NO_XATTRS) || self.origin(path) == shown
+        {
+          try unsafe check(lx_fchmodat(AT_FDCWD, path, UInt32(mode)))
+        }
+      }
+      Fault.step()
+      try self.removeStaged(note)
+      self.registry?.countPendingModes(-1)
+    }
+  }
+
+  /// Does what a dead process left undone of the modes of directories, if anything.
+  func settleModes() {
+    guard let registry, registry.hasPendingModes else { return }
+    try? withScratch { (s) throws(Errno) in
+      let turn = try Turn(self, s)
+      defer { turn.release() }
+      if !self.sweepAnchors(turn) { registry.forgetPendingModes() }
+    }
   }
 
   /// The kernel's mark of a directory with objects whose inode numbers are not their own.

@@ -50,7 +50,7 @@ extension Overlay {
 
   /// What a new object gets from its directory and the workdir could not give it: the group of a
   /// setgid directory, and the default ACL.
-  private func inherit(
+  func inherit(
     _ staged: PathBuffer, directory: Bool, mode: UInt32, _ rel: PathView, _ s: Scratch
   ) throws(Errno) {
     var parent = s.real

@@ -6,15 +6,24 @@ import CLinux
 ///
 /// The number of links that the program sees is the upper inode's own plus a difference kept in the
 /// kernel's xattr `nlink` (`U±n`): names that exist on the lower only, less the index's own link.
+///
+/// A link on its way to its name is none yet. While there may be one, the xattr says so and names it
+/// (`P±n:folder/name`, below the workdir): it is subtracted as long as it is there. So the number is
+/// right between any two steps, whoever dies there, and links that others make or remove meanwhile
+/// count as they do. Written by whoever holds the turn of the inode's identity only:
+///
+///     a lower name gets its upper entry    P n, link to copyup/, U n-1, rename to the name
+///     a new name over a whiteout           P n, link to create/, rename to the name, U n
+///     a dead process's link in copyup/     P n+1, unlink, U n+1
 extension Overlay {
-  /// Puts a filled copy into the index, or drops it for the one that is already there, and leaves a
-  /// further link of the index's inode under the staging name.
+  /// Puts a filled copy into the index and leaves a further link of the index's inode under its
+  /// staging name. Under the turn of the identity.
   func enterIndex(_ staged: PathBuffer, shown: UInt64, names: UInt64, _ s: Scratch) throws(Errno) {
     var index = s.link
     try indexPath(shown, into: &index)
     registry?.noteIndex()
     // With its count before it becomes visible.
-    try setLinkDifference(staged, Int(truncatingIfNeeded: names) - 1)
+    try unsafe setLinks(staged.cString, Int(truncatingIfNeeded: names) - 1)
     let r = unsafe lx_renameat2(
       AT_FDCWD, staged.cString, AT_FDCWD, index.cString, UInt32(RENAME_NOREPLACE))
     if r == 0 {
@@ -28,17 +37,69 @@ extension Overlay {
     try linkFromIndex(index, staged)
   }
 
-  /// One more upper name for the group: the lower name it stands for is no longer counted.
+  /// One more upper name for the group: the lower name it stands for is no longer counted. Under the
+  /// turn of the identity; `staged` is free.
   func linkFromIndex(_ index: PathBuffer, _ staged: PathBuffer) throws(Errno) {
+    let path = unsafe index.cString
+    let difference = try unsafe expectLink(path, staged)
+    Fault.step()
+    try unsafe check(lx_linkat(AT_FDCWD, path, AT_FDCWD, staged.cString, 0))
+    Fault.step()
+    try unsafe setLinks(path, difference - 1)
+    Fault.step()
+  }
+
+  /// Notes that a link of the file is about to be made at a staging name: it does not count there.
+  /// Returns the difference. Under the turn of the identity.
+  func expectLink(_ path: UnsafePointer<CChar>, _ staged: PathBuffer) throws(Errno) -> Int {
+    let difference = try unsafe settleLinks(path)
+    try unsafe setLinks(path, difference, expecting: staged)
+    return difference
+  }
+
+  /// Removes the link that a dead process was making, if any, and returns the difference. Under the
+  /// turn of the identity.
+  @discardableResult
+  func settleLinks(_ path: UnsafePointer<CChar>) throws(Errno) -> Int {
+    try withScratch { (s) throws(Errno) -> Int in
+      var staged = s.staging
+      guard let difference = try unsafe self.links(path, expecting: &staged) else { return 0 }
+      if staged.count > 0 {
+        try self.removeStaged(staged)
+        try unsafe self.setLinks(path, difference)
+      }
+      return difference
+    }
+  }
+
+  /// Removes what a dead process left under the name of an object's copy. Under the turn of the
+  /// identity.
+  func removeAnchor(_ anchor: PathBuffer) throws(Errno) {
     var st = stat()
-    try unsafe check(lx_fstatat(AT_FDCWD, index.cString, &st, AT_SYMLINK_NOFOLLOW))
-    let total = st.links + linkDifference(index)
-    // Two steps, one truth: while it is written as a total, one link more or less changes nothing.
-    try setLinkTotal(index, total, links: st.links)
-    Fault.step()
-    try unsafe check(lx_linkat(AT_FDCWD, index.cString, AT_FDCWD, staged.cString, 0))
-    Fault.step()
-    try setLinkDifference(index, total - st.links - 1)
+    let path = unsafe anchor.cString
+    let r = unsafe lx_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW)
+    if r == -Int(ENOENT) { return }
+    guard r == 0, st.type != S_IFDIR, st.links > 1 else { return try removeStaged(anchor) }
+    try withScratch { (s) throws(Errno) in
+      var staged = s.staging
+      guard var difference = try unsafe self.links(path, expecting: &staged) else {
+        return try self.removeStaged(anchor)
+      }
+      if !staged.view.equals(anchor.view) {
+        // It was counted for the name that it never got.
+        if staged.count > 0 { try self.removeStaged(staged) }
+        difference += 1
+        try unsafe self.setLinks(path, difference, expecting: anchor)
+        Fault.step()
+      }
+      // By another name: this one goes.
+      try self.removeStaged(anchor)
+      Fault.step()
+      guard let shown = hexadecimal(anchor.view.name) else { return }
+      var index = s.link
+      try self.indexPath(shown, into: &index)
+      try unsafe self.setLinks(index.cString, difference)
+    }
   }
 
   private var linkAttribute: UnsafePointer<CChar> {
@@ -47,66 +108,83 @@ extension Overlay {
     return unsafe UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)
   }
 
-  /// What is to be added to the upper inode's link count.
-  func linkDifference(_ path: PathBuffer) -> Int {
-    unsafe linkDifference(path.cString)
+  /// The number of links that a file of the upper shows.
+  ///
+  /// - Parameters:
+  ///   - links: its own, as just read.
+  ///   - nofollow: 0 for a path that is a magic link to an open file.
+  func shownLinks(_ path: UnsafePointer<CChar>, _ links: Int, nofollow: Int32 = 1) -> Int {
+    var links = links
+    for _ in 0..<8 {
+      guard let difference = unsafe linkDifference(path, nofollow) else { return links }
+      // Both are of one moment if nothing came or went in between.
+      var st = stat()
+      let flags = nofollow != 0 ? AT_SYMLINK_NOFOLLOW : 0
+      guard unsafe lx_fstatat(AT_FDCWD, path, &st, flags) == 0, st.links != links else {
+        return links + difference
+      }
+      links = st.links
+    }
+    return links
   }
 
-  func linkDifference(_ path: UnsafePointer<CChar>, nofollow: Int32 = 1) -> Int {
-    var text: InlineArray<24, UInt8> = InlineArray(repeating: 0)
-    let n = unsafe withUnsafeMutablePointer(to: &text) { p in
-      unsafe lx_getxattr(path, linkAttribute, p, 24, nofollow)
+  /// What is to be added to the upper inode's link count; nil: nothing was ever noted of it.
+  private func linkDifference(_ path: UnsafePointer<CChar>, _ nofollow: Int32) -> Int? {
+    // Nearly all files with several links have no note: none is worth a scratch block.
+    if unsafe lx_getxattr(path, linkAttribute, nil, 0, nofollow) < 0 { return nil }
+    var result: Int? = nil
+    try? withScratch { (s) throws(Errno) in
+      var staged = s.staging
+      result = try unsafe self.links(path, expecting: &staged, nofollow)
+      if let difference = result, staged.count > 0 {
+        var st = stat()
+        let r = unsafe lx_fstatat(AT_FDCWD, staged.cString, &st, AT_SYMLINK_NOFOLLOW)
+        if r == 0 { result = difference - 1 }
+      }
     }
-    if n == 17, text[0] == UInt8(ascii: "T") { return unsafe totalDifference(path, text, nofollow) }
-    guard n > 2, text[0] == UInt8(ascii: "U") else { return 0 }
+    return result
+  }
+
+  /// The note itself: its number, and the staging name of the link that may be on its way.
+  private func links(
+    _ path: UnsafePointer<CChar>, expecting staged: inout PathBuffer, _ nofollow: Int32 = 1
+  ) throws(Errno) -> Int? {
+    var text: InlineArray<128, UInt8> = InlineArray(repeating: 0)
+    let n = unsafe withUnsafeMutablePointer(to: &text) {
+      unsafe lx_getxattr(path, linkAttribute, $0, 128, nofollow)
+    }
+    guard n > 2, text[0] == UInt8(ascii: "U") || text[0] == UInt8(ascii: "P") else { return nil }
     var value = 0
-    for i in 2..<min(n, 24) {
-      guard text[i] >= 48, text[i] <= 57, value < 1 << 32 else { return 0 }
+    var i = 2
+    while i < n, text[i] >= 48, text[i] <= 57, value < 1 << 32 {
       value = value * 10 + Int(text[i] - 48)
+      i += 1
+    }
+    if text[0] == UInt8(ascii: "P"), i < n, text[i] == UInt8(ascii: ":") {
+      try staged.append(work)
+      try staged.append(slash)
+      for k in (i + 1)..<n { try staged.append(text[k]) }
     }
     return text[1] == UInt8(ascii: "-") ? -value : value
   }
 
-  /// A count that was interrupted: the total, and the links there were when it was written.
-  private func totalDifference(
-    _ path: UnsafePointer<CChar>, _ text: InlineArray<24, UInt8>, _ nofollow: Int32
-  ) -> Int {
-    var total = 0
-    var links = 0
-    for i in 0..<8 {
-      total = total << 8 | Int(text[1 + i])
-      links = links << 8 | Int(text[9 + i])
-    }
-    var st = stat()
-    guard
-      unsafe lx_fstatat(AT_FDCWD, path, &st, nofollow != 0 ? AT_SYMLINK_NOFOLLOW : 0) == 0
-    else { return 0 }
-    // The interrupted link was made (one more) or not; names removed since count as they do.
-    return st.links > links ? total - links - 1 : total - links
-  }
-
-  private func setLinkTotal(_ path: PathBuffer, _ total: Int, links: Int) throws(Errno) {
-    var text: InlineArray<17, UInt8> = InlineArray(repeating: 0)
-    text[0] = UInt8(ascii: "T")
-    for i in 0..<8 {
-      text[1 + i] = UInt8(truncatingIfNeeded: total >> (56 - 8 * i))
-      text[9 + i] = UInt8(truncatingIfNeeded: links >> (56 - 8 * i))
-    }
-    let path = unsafe path.cString
-    let r = unsafe withUnsafePointer(to: &text) {
-      unsafe lx_setxattr(path, linkAttribute, $0, 17, 0, 1)
-    }
-    try check(r)
-  }
-
-  func setLinkDifference(_ path: PathBuffer, _ difference: Int) throws(Errno) {
+  /// - Parameter staged: where a link is about to be made.
+  func setLinks(
+    _ path: UnsafePointer<CChar>, _ difference: Int, expecting staged: PathBuffer? = nil
+  ) throws(Errno) {
     try withScratch { (s) throws(Errno) in
       var text = s.link
-      try text.append("U")
+      try text.append(staged == nil ? "U" : "P")
       try text.append(difference < 0 ? UInt8(ascii: "-") : UInt8(ascii: "+"))
       try text.append(decimal: UInt64(difference.magnitude))
-      try unsafe check(
-        lx_setxattr(path.cString, self.linkAttribute, text.base, text.count, 0, 1))
+      if let staged {
+        try text.append(UInt8(ascii: ":"))
+        try text.append(staged.view.from(self.work.count + 1))
+      }
+      let r = unsafe lx_setxattr(path, self.linkAttribute, text.base, text.count, 0, 1)
+      // A symbolic link or a special file on an upper of user.* xattrs: its links are as they are.
+      if r == -Int(EPERM) || r == -Int(EOPNOTSUPP) { return }
+      try check(r)
     }
   }
 }
@@ -114,31 +192,50 @@ extension Overlay {
 extension Overlay {
   /// Gives a name that is answered from the index its own entry in the upper.
   func materialize(_ rel: PathView) throws(Errno) {
-    try changing(rel, missing: false) { (c) throws(Errno) in
-      guard c.look.node.has(Node.indexed) else { return }
-      var st = stat()
-      if unsafe lx_fstatat(AT_FDCWD, c.upper.cString, &st, AT_SYMLINK_NOFOLLOW) == 0 { return }
-      var index = c.s2.link
-      try self.indexPath(c.look.node.shownInode, into: &index)
-      var staged = c.s2.staging
-      try self.stage(.create, turn: c.look.directory, into: &staged)
-      var parent = c.s2.real2
-      try self.upperPath(rel.parent, into: &parent)
-      try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &st, AT_SYMLINK_NOFOLLOW))
-      try self.markImpureChecked(rel.parent, parent)
-      // A copy-up that died between the index and the name left a link of its own.
-      var anchor = c.s2.rest
-      try self.anchorPath(c.look.node.shownInode, into: &anchor)
-      try self.removeStaged(anchor)
-      try self.linkFromIndex(index, staged)
-      Fault.step()
-      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
-      let r = unsafe lx_renameat2(
-        AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, UInt32(RENAME_NOREPLACE))
-      name.end()
-      if r < 0 { try? self.removeStaged(staged) }
-      try check(r)
-      try? unsafe self.copyTimes(parent.cString, st)
+    guard hasUpper else { throw .readOnly }
+    try copyUpParents(rel, changing: true)
+    try withScratch { (s) throws(Errno) in
+      try withScratch { (s2) throws(Errno) in
+        var merge = Merge(self, s)
+        var look = try self.lookup(rel, s, merge: &merge)
+        guard look.isWhole, look.node.has(Node.indexed) else { return }
+        let shown = look.node.shownInode
+        var turn = try Turn(self, s2)
+        defer { turn.release() }
+        try turn.takeIdentity(shown)
+        if try turn.take(look.directory) { turn.sweep(look.directory) }
+        look = try self.lookup(rel, s, merge: &merge)
+        guard look.isWhole, look.node.has(Node.indexed), look.node.shownInode == shown else {
+          return
+        }
+        var upper = s2.real
+        try self.upperPath(rel, into: &upper)
+        var st = stat()
+        if unsafe lx_fstatat(AT_FDCWD, upper.cString, &st, AT_SYMLINK_NOFOLLOW) == 0 { return }
+        var parent = s2.real2
+        try self.upperPath(rel.parent, into: &parent)
+        try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &st, AT_SYMLINK_NOFOLLOW))
+        try self.markImpureChecked(rel.parent, parent)
+        Fault.step()
+        var index = s2.link
+        try self.indexPath(shown, into: &index)
+        var anchor = s2.rest
+        try self.anchorPath(shown, into: &anchor)
+        try self.removeAnchor(anchor)
+        do throws(Errno) {
+          try self.linkFromIndex(index, anchor)
+          let name = NameChange(self, directory: look.directory, name: look.hash)
+          defer { name.end() }
+          try unsafe check(
+            lx_renameat2(
+              AT_FDCWD, anchor.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE)))
+        } catch {
+          try? self.removeAnchor(anchor)
+          throw error
+        }
+        Fault.step()
+        try? unsafe self.copyTimes(parent.cString, st)
+      }
     }
   }
 
@@ -146,36 +243,77 @@ extension Overlay {
   func link(_ old: PathView, _ new: PathView) throws(Errno) {
     guard hasUpper else { throw .readOnly }
     try withScratch { (s) throws(Errno) in
-      var merge = Merge(self, s)
-      var look = try self.lookup(old, s, merge: &merge)
-      guard look.isWhole else {
-        throw look.node.kind == .none ? .noEntry : .notDirectory
-      }
-      guard look.node.kind != .none else { throw .noEntry }
-      guard look.node.kind != .directory else { throw .permission }
-      let target = try self.lookup(new, s, merge: &merge)
-      if target.isWhole, target.node.kind != .none { throw .exists }
-      if look.node.layer > 0 { try self.copyUp(old, truncate: false) }
-      look = try self.lookup(old, s, merge: &merge)
-      guard look.isWhole, look.node.kind != .none else { throw .noEntry }
-      guard look.node.layer == 0 else { throw .again }
-      let source = s.real2.written
-      if look.node.shownInode != 0 {
-        try self.copyUpParents(new)
-        var parent = s.rest
-        try self.upperPath(new.parent, into: &parent)
-        try self.markImpureChecked(new.parent, parent)
-      }
-      _ = try unsafe self.create(new, isNew: false) {
-        unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
-      }
+      // A whiteout may come to the name before the turn is taken: then once more.
+      for _ in 0..<16 where try self.link(old, new, s) { return }
+      throw .again
     }
   }
-}
 
-extension Overlay {
-  /// The difference for a path that is a magic link to an open file.
-  func linkDifferenceFollowing(_ path: UnsafePointer<CChar>) -> Int {
-    unsafe linkDifference(path, nofollow: 0)
+  /// False: somebody changed something meanwhile.
+  private func link(_ old: PathView, _ new: PathView, _ s: Scratch) throws(Errno) -> Bool {
+    var merge = Merge(self, s)
+    var look = try lookup(old, s, merge: &merge)
+    guard look.isWhole else {
+      throw look.node.kind == .none ? .noEntry : .notDirectory
+    }
+    guard look.node.kind != .none else { throw .noEntry }
+    guard look.node.kind != .directory else { throw .permission }
+    let target = try lookup(new, s, merge: &merge)
+    if target.isWhole, target.node.kind != .none { throw .exists }
+    if look.node.layer > 0 { try copyUp(old, truncate: false) }
+    look = try lookup(old, s, merge: &merge)
+    guard look.isWhole, look.node.kind != .none else { throw .noEntry }
+    guard look.node.layer == 0 else { throw .again }
+    let source = s.real2.written
+    if look.node.shownInode != 0 {
+      try copyUpParents(new)
+      var parent = s.rest
+      try upperPath(new.parent, into: &parent)
+      try markImpureChecked(new.parent, parent)
+    }
+    guard target.node.has(Node.whiteout) else {
+      return try changing(new, missing: true) { (c) throws(Errno) -> Bool in
+        guard c.look.node.kind == .none else { throw .exists }
+        if c.look.node.has(Node.whiteout) { return false }
+        let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
+        defer { name.end() }
+        try unsafe check(
+          lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, c.upper.cString, 0))
+        return true
+      }
+    }
+    var identity = look.node.shownInode
+    if identity == 0 {
+      var st = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, source.cString, &st, AT_SYMLINK_NOFOLLOW))
+      identity = st.inode
+    }
+    return try changing(new, missing: true, identity: identity) { (c) throws(Errno) -> Bool in
+      guard c.look.node.kind == .none else { throw .exists }
+      guard c.look.node.has(Node.whiteout) else { return false }
+      let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
+      defer { name.end() }
+      try self.linkOverWhiteout(source, c)
+      return true
+    }
+  }
+
+  private func linkOverWhiteout(_ source: PathBuffer, _ c: Change) throws(Errno) {
+    var staged = c.s2.staging
+    try stage(.create, turn: c.look.directory, into: &staged)
+    let difference = try unsafe expectLink(source.cString, staged)
+    Fault.step()
+    do throws(Errno) {
+      try unsafe check(
+        lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, staged.cString, 0))
+      Fault.step()
+      try unsafe check(lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0))
+    } catch {
+      try? removeStaged(staged)
+      try? unsafe setLinks(source.cString, difference)
+      throw error
+    }
+    Fault.step()
+    try? unsafe setLinks(c.upper.cString, difference)
   }
 }

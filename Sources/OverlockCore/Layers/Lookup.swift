@@ -50,6 +50,7 @@ extension Overlay {
       unsafe next.append(name.base, name.count)
       let before = registry?.vintage(directory: result.directory, name: next)
       var node = try merge.descend(name, wantBelow: wantBelow && end == rel.count)
+      if node.kind == .directory, node.layer == 0 { settleModes() }
       result.hash = next
       result.length = end
       if node.has(Node.linked), node.layer > 0, hasUpper { try redirectToIndex(&node, scratch) }

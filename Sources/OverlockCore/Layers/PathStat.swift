@@ -38,7 +38,7 @@ enum PathStat {
       // More than one directory stands behind it: 1 says "not counted", as other file systems do.
       if node.has(Node.merged) { st.links = 1 }
     } else if st.links > 1 || node.has(Node.indexed), node.layer == 0 {
-      st.links = unsafe max(st.links + overlay.linkDifference(real), 1)
+      st.links = unsafe max(overlay.shownLinks(real, st.links), 1)
     }
   }
 }

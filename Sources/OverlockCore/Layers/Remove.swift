@@ -96,8 +96,8 @@ extension Overlay {
           || !first.node.has(Node.single)
         if lowersToo { try turn.takeEpoch() }
         if try turn.take(parentHash, ownHash, parentHash, ownHash) {
-          self.sweep(turn: parentHash)
-          self.sweep(turn: ownHash)
+          turn.sweep(parentHash)
+          turn.sweep(ownHash)
         }
         let look = try self.lookup(rel, s, wantBelow: true, merge: &merge)
         guard look.isWhole, look.node.kind != .none else { throw .noEntry }

@@ -36,7 +36,7 @@ extension Overlay {
   /// left to do.
   private func prepare(
     _ old: PathView, _ new: PathView, _ flags: UInt32, _ exchange: Bool, _ s: Scratch
-  ) throws(Errno) -> (from: Kind, to: Kind)? {
+  ) throws(Errno) -> (from: Kind, to: Kind, notes: Bool)? {
     var merge = Merge(self, s)
     let from = try find(old, s, &merge)
     guard from.node.kind != .none else { throw .noEntry }
@@ -63,7 +63,10 @@ extension Overlay {
     } else if to.node.kind != .none, to.node.kind != .directory {
       try countLink(new)
     }
-    return (from.node.kind, to.node.kind)
+    // What was on a lower is noted by its path.
+    func isNoted(_ node: Node) -> Bool { node.layer > 0 || node.shownInode != 0 }
+    let notes = isNoted(from.node) || (exchange && isNoted(to.node))
+    return (from.node.kind, to.node.kind, notes)
   }
 
   private func inode(_ node: Node, _ s: Scratch) throws(Errno) -> UInt64 {
@@ -104,11 +107,11 @@ extension Overlay {
 
   /// False: somebody changed something meanwhile; prepare again.
   private func renameUnderTurn(
-    _ old: PathView, _ new: PathView, _ kinds: (from: Kind, to: Kind), _ flags: UInt32,
-    _ exchange: Bool, _ s: Scratch
+    _ old: PathView, _ new: PathView, _ kinds: (from: Kind, to: Kind, notes: Bool),
+    _ flags: UInt32, _ exchange: Bool, _ s: Scratch
   ) throws(Errno) -> Bool {
     try withScratch { (s2) throws(Errno) -> Bool in
-      let (kindOld, kindNew) = kinds
+let (kindOld, kindNew, notes) = kinds
       let directories = kindOld == .directory || kindNew == .directory
       var oldParent = self.emptyHash
       oldParent.appendComponents(old.parent)
@@ -120,10 +123,10 @@ extension Overlay {
       if kindNew == .directory { unsafe newOwn.append(new.name.base, new.name.count) }
       var turn = try Turn(self, s2)
       defer { turn.release() }
-      if directories { try turn.takeEpoch() }
+      if directories { try turn.takeEpoch() } else if notes { try turn.shareEpoch() }
       if try turn.take(oldParent, newParent, oldOwn, newOwn) {
-        self.sweep(turn: oldParent)
-        self.sweep(turn: newParent)
+        turn.sweep(oldParent)
+        turn.sweep(newParent)
       }
       return try withScratch { (s3) throws(Errno) -> Bool in
         // Both lookups stand in blocks of their own: the lower path of each is needed below.
@@ -133,6 +136,10 @@ extension Overlay {
         let to = try self.find(new, s3, &toMerge)
         guard from.node.kind != .none else { throw .noEntry }
         guard from.node.kind == kindOld, to.node.kind == kindNew else { return false }
+        guard
+          directories || notes
+            || (from.node.shownInode == 0 && (!exchange || to.node.shownInode == 0))
+        else { return false }
         guard try self.standsInUpper(old, from.node, s2) else { return false }
         if exchange {
           guard try self.standsInUpper(new, to.node, s2) else { return false }
@@ -151,7 +158,7 @@ extension Overlay {
         try self.upperPath(old, into: &oldPath)
         var newPath = s2.real2
         try self.upperPath(new, into: &newPath)
-        try self.noteMoves(old, new, from.node, fromMerge, to.node, toMerge, exchange)
+        try self.noteMoves(old, new, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
         do throws(Errno) {
           try self.bend(oldPath, from.node, fromMerge, uncovers: self.uncovers(to.node), s2)
           if exchange {
@@ -168,7 +175,8 @@ extension Overlay {
           }
         } catch {
           // Nothing moved: say so again.
-          try? self.noteMoves(new, old, from.node, fromMerge, to.node, toMerge, exchange)
+          try? self.noteMoves(
+            new, old, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
           throw error
         }
         Fault.step()
@@ -190,18 +198,18 @@ extension Overlay {
   /// Keeps the index of moved directories true, where directories that lowers contribute to move.
   private func noteMoves(
     _ old: PathView, _ new: PathView, _ from: Node, _ fromMerge: Merge, _ to: Node,
-    _ toMerge: Merge, _ exchange: Bool
+    _ toMerge: Merge, _ exchange: Bool, _ turn: PathHash
   ) throws(Errno) {
     if from.kind == .directory {
-      try noteMoved(fromMerge, from: old, to: new)
+      try noteMoved(fromMerge, from: old, to: new, turn: turn)
     } else if from.shownInode != 0 {
-      try noteMoved(inode: from.shownInode, to: new)
+      try noteMoved(inode: from.shownInode, to: new, turn: turn)
     }
     guard exchange else { return }
     if to.kind == .directory {
-      try noteMoved(toMerge, from: new, to: old)
+      try noteMoved(toMerge, from: new, to: old, turn: turn)
     } else if to.shownInode != 0 {
-      try noteMoved(inode: to.shownInode, to: old)
+      try noteMoved(inode: to.shownInode, to: old, turn: turn)
     }
   }
 

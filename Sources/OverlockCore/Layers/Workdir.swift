@@ -10,16 +10,20 @@ import CLinux
 ///     whiteout/ a whiteout on its way to a name                        deletion
 ///     gone/     an object that a whiteout or a new object replaced     true deletion of it
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
-///     moved/    lower directories that were renamed, by lower path     (lasting)
+///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
+///     bound/    paths of sockets that were bound over a whiteout       (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the
 /// directory, and the folder `0` for all others. An entry of `copyup` is named by the object's shown
 /// inode, and belongs to whoever holds the turn of that identity. Any other entry's name is the
 /// directory turn under which it was made and a number that is never used again:
 /// `<turn:3 hex>.<sequence:16 hex>`. Whoever holds that turn may therefore take any such entry for a
-/// leftover of a dead process.
+/// leftover of a dead process. Beside a copy there may be a note, `<shown inode>.mode`: the mode and the
+/// merged path of a directory that is more writable than that for the time of its rename.
 enum WorkFolder {
-  case copyup, create, whiteout, gone
+  case copyup, create, whiteout, gone, moved
+
+  static var modeSuffix: StaticString { ".mode" }
 
   var name: StaticString {
     switch self {
@@ -27,26 +31,54 @@ enum WorkFolder {
     case .create: "/create/0/"
     case .whiteout: "/whiteout/0/"
     case .gone: "/gone/0/"
+    case .moved: "/moved/"
     }
   }
 
-  /// The folders whose entries belong to directory turns.
+  /// The directory turn that an entry belongs to, if its name says one.
+  static func turn(of name: PathView) -> Int? {
+    guard name.count == 20, name[3] == dot, hexadecimal(name.from(4)) != nil else { return nil }
+    var index = 0
+    for i in 0..<3 {
+      switch name[i] {
+      case 48...57: index = index << 4 | Int(name[i] - 48)
+      case 97...102: index = index << 4 | Int(name[i] - 87)
+      default: return nil
+      }
+    }
+    return index < Registry.turnCount ? index : nil
+  }
+
+  /// The folders that have entries which belong to directory turns.
   static func eachOfDirectories(_ body: (WorkFolder) throws(Errno) -> Void) throws(Errno) {
     try body(.create)
     try body(.whiteout)
     try body(.gone)
+    try body(.moved)
+  }
+}
+
+extension Turn {
+  /// Removes what a dead holder of one of the turns held here left in the workdir.
+  func sweep(_ directory: PathHash) {
+    overlay.sweep(turnIndex: Registry.turnIndex(directory))
+    overlay.sweepAnchors(self)
   }
 }
 
 extension Overlay {
   /// A new staging name.
-  func stage(_ folder: WorkFolder, turn: PathHash, into path: inout PathBuffer) throws(Errno) {
+  ///
+  /// - Parameter sequence: the number in it, for a name that is to be found again.
+  func stage(
+    _ folder: WorkFolder, turn: PathHash, sequence: UInt64? = nil, into path: inout PathBuffer
+  ) throws(Errno) {
     path.count = 0
     try path.append(work)
     try path.append(folder.name)
     try path.append(hex: UInt64(Registry.turnIndex(turn)), digits: 3)
     try path.append(dot)
-    try path.append(hex: registry?.nextSequence() ?? lx_realtime_ns())
+    try path.append(hex: sequence ?? registry?.nextSequence() ?? lx_realtime_ns())
   }
 
   /// Where the copy of an object is prepared.
@@ -87,8 +119,6 @@ extension Overlay {
   }
 
   /// Removes what a dead holder of this turn left in the folders. Under the turn only.
-  func sweep(turn: PathHash) { sweep(turnIndex: Registry.turnIndex(turn)) }
-
   func sweep(turnIndex: Int) {
     try? withScratch { (s) throws(Errno) in
       try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
@@ -117,6 +147,40 @@ extension Overlay {
       try self.removeStaged(path)
       return true
     }
+  }
+
+  /// Removes the copies that nobody is making any more: whoever does holds the turn of the identity.
+  /// Returns whether there were any, or may have been.
+  @discardableResult
+  func sweepAnchors(_ turn: Turn) -> Bool {
+    var any = false
+    do throws(Errno) {
+      try withScratch { (s) throws(Errno) in
+        var path = s.real
+        try path.append(self.work)
+        try path.append(WorkFolder.copyup.name)
+        let length = path.count
+        let fd = try unsafe check(
+          lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+        defer { _ = lx_close(Int32(truncatingIfNeeded: fd)) }
+        try DirectoryReader.each(Int32(truncatingIfNeeded: fd), s) { (name, _, _) throws(Errno) in
+          any = true
+          guard let shown = hexadecimal(name.prefix(16)), turn.tryIdentity(shown) else {
+            return true
+          }
+          defer { turn.dropIdentity(shown) }
+          path.count = length
+          try path.append(name)
+          if name.count == 16 {
+            try? self.removeAnchor(path)
+          } else if name.from(16).equals(WorkFolder.modeSuffix) {
+            try? self.settleMode(path, shown)
+          }
+          return true
+        }
+      }
+    } catch { any = true }
+    return any
   }
 
   /// Removes one staged object: a file, a whiteout, or a directory that holds only whiteouts.

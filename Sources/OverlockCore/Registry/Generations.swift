@@ -12,8 +12,9 @@ struct Vintage: Equatable {
 /// Generation words. Bits 24…63: a counter, odd while a change is running; bits 0…23: a keyed check
 /// of it, so that a wiped or scribbled word is seen to be none.
 ///
-/// A word of a name is changed only by whoever holds the turn of the name's directory, the epoch only
-/// under the epoch's turn, so begin and end need no compare-and-swap.
+/// Begin and end of a name's word belong to whoever holds the turn of the name's directory, those of the
+/// epoch's to whoever holds the epoch's turn; others may only advance it. Every store is a
+/// compare-and-swap, so that none of them undoes another.
 extension Registry {
   @inline(__always) func checkOf(_ counter: UInt64, _ offset: Int) -> UInt64 {
     let m = (counter ^ key0).multipliedFullWidth(
@@ -70,19 +71,23 @@ extension Registry {
   private func end(_ offset: Int) { store(offset, odd: false) }
 
   private func store(_ offset: Int, odd: Bool) {
-    let now = unsafe at_load64(word(offset))
-    var counter = now >> 24
-    if isValidWord(now, offset) {
-      counter &+= 1
-      if (counter & 1 == 1) != odd { counter &+= 1 }
-    } else {
-      // Whatever was cached under this word must not match again: a fresh random counter.
-      counter = 0
-      _ = unsafe lx_getrandom(&counter, 5)
-      counter = counter & ~1 | (odd ? 1 : 0)
+    while true {
+      let now = unsafe at_load64(word(offset))
+      var counter = now >> 24
+      if isValidWord(now, offset) {
+        counter &+= 1
+        if (counter & 1 == 1) != odd { counter &+= 1 }
+      } else {
+        // Whatever was cached under this word must not match again: a fresh random counter.
+        counter = 0
+        _ = unsafe lx_getrandom(&counter, 5)
+        counter = counter & ~1 | (odd ? 1 : 0)
+      }
+      counter &= 0xff_ffff_ffff
+      if unsafe at_cas64(word(offset), now, counter << 24 | checkOf(counter, offset)) != 0 {
+        break
+      }
     }
-    counter &= 0xff_ffff_ffff
-    unsafe at_store64(word(offset), counter << 24 | checkOf(counter, offset))
     at_fence()
   }
 
@@ -131,8 +136,7 @@ extension Registry {
 }
 
 extension Registry {
-  /// Invalidates every cached lookup at once, from under a turn that is not the epoch's: one
-  /// compare-and-swap, so that it cannot undo what the epoch's own turn is doing.
+  /// Invalidates every cached lookup at once, from under a turn that is not the epoch's.
   func advanceEpoch() {
     let offset = Registry.epochOffset
     while true {

@@ -22,6 +22,8 @@ import CLinux
 ///        72  index: nonzero once a hard-link group was copied up
 ///        80  copy-ups: a counter
 ///        48  directory moves: number of lower directories that were ever renamed away
+///        88  pending modes: counts directories that wait for their mode
+///       512  where the overlay is (`AbandonedSegments`)
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
 ///     12288  configuration: length, checksum, hash of the options, bytes; near the header, so that one
 ///            page fault of a new process brings both
@@ -34,7 +36,7 @@ import CLinux
   @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0003 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0004 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_699_264 }
@@ -79,6 +81,17 @@ import CLinux
   /// still the one that the overlay shows.
   var copyUps: UInt64 { unsafe at_load64(word(80)) }
   func noteCopyUp() { _ = unsafe at_add64(word(80), 1) }
+
+  /// Whether a copied-up directory may still have the mode that it had for its rename.
+  var hasPendingModes: Bool { unsafe at_load64(word(88)) != 0 }
+  func countPendingModes(_ change: Int) {
+    while true {
+      let now = unsafe at_load64(word(88))
+      let next = change < 0 && now == 0 ? 0 : now &+ UInt64(bitPattern: Int64(change))
+      if unsafe at_cas64(word(88), now, next) != 0 { return }
+    }
+  }
+  func forgetPendingModes() { unsafe at_store64(word(88), 0) }
 
   var outside: UInt64 { unsafe at_load64(word(56)) }
   func noteOutsideChange() { _ = unsafe at_add64(word(56), 1) }

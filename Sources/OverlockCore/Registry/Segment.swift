@@ -16,12 +16,7 @@ enum Segment {
   static func attach(_ directory: PathView, id: UInt64, _ s: Scratch) throws(Errno) -> Outcome {
     let uid = UInt32(truncatingIfNeeded: lx_geteuid())
     var path = s.rest
-    if directory.isEmpty {
-      try path.append("/dev/shm/overlock-")
-      try path.append(decimal: UInt64(uid))
-    } else {
-      try path.append(directory)
-    }
+    try Segment.folder(directory, into: &path)
     let folder = path.count
     try path.append(slash)
     try path.append(hex: id)
@@ -47,6 +42,13 @@ enum Segment {
       guard try create(path, id: id, s) else { return .unavailable }
     }
     return .unavailable
+  }
+
+  /// Where the segments are: `registry=`, or /dev/shm/overlock-<uid>.
+  static func folder(_ directory: PathView, into path: inout PathBuffer) throws(Errno) {
+    if !directory.isEmpty { return try path.append(directory) }
+    try path.append("/dev/shm/overlock-")
+    try path.append(decimal: UInt64(UInt32(truncatingIfNeeded: lx_geteuid())))
   }
 
   private static func isPrivate(_ path: UnsafePointer<CChar>, _ uid: UInt32) -> Bool {

@@ -7,7 +7,7 @@ import CLinux
 /// needs is asked for at once, in this order:
 ///
 ///   1. the identity of an object (copying it up)   range 2³² + hash
-///   2. the epoch (renaming or removing directories) range 2²⁰
+///   2. the epoch (renaming or removing directories) range 2²⁰; shared: no directory is renamed
 ///   3. directories, ascending                       range 0 … 1023
 ///
 /// A forked child of another thread inherits the description: release therefore unlocks before it
@@ -22,6 +22,8 @@ struct Turn {
   private var third = -1
   private var fourth = -1
   private(set) var holdsEpoch = false
+  /// The offset of the identity's byte, or 0.
+  private var identity: Int64 = 0
 
   /// Opens the lock file. Errors: as open(2); EROFS without an upper.
   init(_ overlay: Overlay, _ scratch: Scratch) throws(Errno) {
@@ -57,9 +59,9 @@ struct Turn {
     if turn >= 0 { overlay.registry?.setUnfinished(turn: turn, false) }
   }
 
-  private func lock(_ start: Int64) throws(Errno) {
+  private func lock(_ start: Int64, _ kind: Int32 = F_WRLCK) throws(Errno) {
     while true {
-      let r = lx_ofd_lock(descriptor, F_WRLCK, start, 1, 1)
+      let r = lx_ofd_lock(descriptor, kind, start, 1, 1)
       if r == -Int(EINTR) { continue }
       try check(r)
       return
@@ -67,9 +69,24 @@ struct Turn {
   }
 
   /// Step 1 of the order.
-  func takeIdentity(_ ino: UInt64) throws(Errno) {
-    let spread = (ino &* 0x9e37_79b9_7f4a_7c15) >> 33
-    try lock(Int64(1) << 32 + Int64(spread))
+  mutating func takeIdentity(_ ino: UInt64) throws(Errno) {
+    try lock(Turn.byte(ofIdentity: ino))
+    identity = Turn.byte(ofIdentity: ino)
+  }
+
+  private static func byte(ofIdentity ino: UInt64) -> Int64 {
+    Int64(1) << 32 + Int64((ino &* 0x9e37_79b9_7f4a_7c15) >> 33)
+  }
+
+  /// An identity's turn besides, if nobody holds it: not this one either. Waits for nobody, so it has no
+  /// place in the order. Given back by `dropIdentity`.
+  func tryIdentity(_ ino: UInt64) -> Bool {
+    let byte = Turn.byte(ofIdentity: ino)
+    return byte != identity && lx_ofd_lock(descriptor, F_WRLCK, byte, 1, 0) == 0
+  }
+
+  func dropIdentity(_ ino: UInt64) {
+    _ = lx_ofd_lock(descriptor, F_UNLCK, Turn.byte(ofIdentity: ino), 1, 0)
   }
 
   /// Step 2.
@@ -78,6 +95,9 @@ struct Turn {
     overlay.registry?.beginEpoch()
     holdsEpoch = true
   }
+
+  /// Step 2 for a change that relies on where directories are and moves none.
+  func shareEpoch() throws(Errno) { try lock(1 << 20, F_RDLCK) }
 
   /// Step 3, one directory. True: a holder died in the middle of something, look after it.
   mutating func take(_ directory: PathHash) throws(Errno) -> Bool {

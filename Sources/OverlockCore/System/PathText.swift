@@ -175,6 +175,20 @@ func copyBytes(_ to: UnsafeMutablePointer<UInt8>, _ from: UnsafePointer<UInt8>, 
   }
 }
 
+/// Parses 16 hexadecimal digits, as `append(hex:)` writes them; nil for anything else.
+func hexadecimal(_ text: PathView) -> UInt64? {
+  guard text.count == 16 else { return nil }
+  var value: UInt64 = 0
+  for i in 0..<16 {
+    switch text[i] {
+    case 48...57: value = value << 4 | UInt64(text[i] - 48)
+    case 97...102: value = value << 4 | UInt64(text[i] - 87)
+    default: return nil
+    }
+  }
+  return value
+}
+
 /// Parses decimal digits; nil when there are none or something else follows.
 func decimal(_ text: PathView) -> Int? {
   guard text.count > 0, text.count <= 10 else { return nil }
