@@ -169,7 +169,7 @@ public func ovlListingDrop(_ fd: Int32) { Listing.outdate(fd) }
 public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int) -> Int {
   bordered { () throws(Errno) in
     guard let listing = unsafe try Listing.of(fd) else { return passResult }
-    guard let buffer = unsafe buffer else { throw .fault }
+    guard let buffer = unsafe buffer, unsafe isMapped(buffer) else { throw .fault }
     let records = unsafe UnsafeMutableRawPointer(listing) + MemoryLayout<ovl_listing>.size
     var given = 0
     while unsafe listing.pointee.next < listing.pointee.bytes {
