@@ -31,6 +31,7 @@
 #include <glob.h>
 #include <limits.h>
 #include <link.h>
+#include <nl_types.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,6 +43,8 @@
 #include <sys/time.h>
 #include <termios.h>
 #include <unistd.h>
+#include <utmp.h>
+#include <utmpx.h>
 #include <utime.h>
 
 _Static_assert(sizeof(off_t) == 8 && sizeof(long) == 8, "NAME64 is an alias of NAME on LP64 only");

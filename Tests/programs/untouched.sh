@@ -25,6 +25,27 @@ alike bad-pointers "paths in the page that is never mapped"
 alike reused-names "attributes set through a descriptor whose name is another file's"
 alike failed-bind "a bind that fails leaves no name behind"
 alike longer-how "openat2 with a longer struct than is known"
+alike moved-start "a relative path that starts in a directory outside which is renamed"
+alike restrictions "openat2 with RESOLVE_BENEATH, RESOLVE_IN_ROOT and their kin"
+alike by-libc "files that libc opens by a path of the caller's"
+name="handles of lower files"
+if needs_root "$name"; then alike handles "$name"; fi
+name="descriptors of high numbers"
+if needs_root "$name"; then alike high-descriptors "$name"; fi
+name="ioctl requests that change an inode through a read-only descriptor"
+inodes() { lsattr -Rv "$T" 2>/dev/null | sort; } # the generation and the flags, which the ledger has not
+if needs_program "$name" lsattr; then
+  alike requests "$name"
+  place
+  inodes >"$SCRATCH/inodes"
+  in_overlay "$AUX/untouched" requests "$OUT" >/dev/null
+  if [[ $WORLD == plain ]] || inodes | cmp -s "$SCRATCH/inodes" -; then
+    pass "$name: generation and flags of the lower"
+  else
+    fail "$name: generation and flags of the lower" \
+      "$(inodes | diff "$SCRATCH/inodes" - | grep '^[<>]' | head -n 2 | paste -sd'|')"
+  fi
+fi
 
 # What a plain directory does not have: a lower that is not the target, links that must not be made.
 if needs_overlock "descriptors of lowers that came through exec"; then

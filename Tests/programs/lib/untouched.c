@@ -7,18 +7,28 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <nl_types.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <utmp.h>
+#include <utmpx.h>
 
 static char target[PATH_MAX];
 static const char *out;
@@ -357,6 +367,204 @@ static void failed_rename(void) {
   say("open", open("er/file", O_RDONLY));
 }
 
+/* Requests that change an inode through a read-only descriptor. What a file system does not know is
+ * refused; what it knows must not happen to the lower. */
+static void requests(void) {
+  int fd = open("README", O_RDONLY), generation = 12345, flags = 0;
+  const int known = ioctl(fd, FS_IOC_GETVERSION, &(int){0}) == 0;
+  (void)ioctl(fd, _IOW('f', 4, long), &generation); /* EXT4_IOC_SETVERSION */
+  close(fd);
+  fd = open("README", O_RDONLY);
+  if (known && ioctl(fd, FS_IOC_GETVERSION, &flags) == 0) printf("generation %d\n", flags);
+  close(fd);
+  fd = open("src/u1.c", O_RDONLY);
+  if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+    flags |= FS_NODUMP_FL;
+    say("FS_IOC_SETFLAGS", ioctl(fd, FS_IOC_SETFLAGS, &flags));
+    close(fd);
+    fd = open("src/u1.c", O_RDONLY);
+    say("FS_IOC_GETFLAGS", ioctl(fd, FS_IOC_GETFLAGS, &flags));
+    puts(flags & FS_NODUMP_FL ? "kept" : "lost");
+  }
+  struct fsxattr attributes;
+  fd = open("src/u2.c", O_RDONLY);
+  if (ioctl(fd, FS_IOC_FSGETXATTR, &attributes) == 0) {
+    attributes.fsx_xflags |= FS_XFLAG_NODUMP;
+    say("FS_IOC_FSSETXATTR", ioctl(fd, FS_IOC_FSSETXATTR, &attributes));
+  }
+  (void)ioctl(open("src/u3.c", O_RDONLY), _IO('f', 9)); /* EXT4_IOC_MIGRATE */
+  const int other = open("src/u4.c", O_RDONLY), source = open("src/u5.c", O_RDONLY);
+  say("FICLONE", ioctl(other, FICLONE, source) < 0 ? 0 : -1);
+  struct {
+    struct file_dedupe_range range;
+    struct file_dedupe_range_info info;
+  } dedupe = {{.src_length = 4096, .dest_count = 1}, {.dest_fd = other}};
+  (void)ioctl(source, FIDEDUPERANGE, &dedupe);
+  say("bad request", ioctl(source, FIDEDUPERANGE, (void *)8));
+}
+
+static void handles(void) {
+  struct {
+    struct file_handle handle;
+    char bytes[MAX_HANDLE_SZ];
+  } h;
+  int mount;
+  const int at = open(".", O_RDONLY | O_DIRECTORY);
+  h.handle.handle_bytes = MAX_HANDLE_SZ;
+  say("name_to_handle_at", name_to_handle_at(AT_FDCWD, "README", &h.handle, &mount, 0));
+  const int first = open("/dev/null", O_RDONLY);
+  close(first);
+  const int fd = open_by_handle_at(at, &h.handle, O_WRONLY | O_APPEND);
+  if (fd >= 0) puts(fd == first ? "the lowest number" : "another number");
+  add("open_by_handle_at", fd);
+  show("README");
+  h.handle.handle_bytes = MAX_HANDLE_SZ;
+  say("name_to_handle_at", name_to_handle_at(AT_FDCWD, "src/u1.c", &h.handle, &mount, 0));
+  const int reading = open_by_handle_at(at, &h.handle, O_RDONLY);
+  say("open_by_handle_at", reading);
+  say("fchmod", fchmod(reading, 0600));
+  show("src/u1.c");
+  h.handle.handle_bytes = MAX_HANDLE_SZ;
+  say("name_to_handle_at", name_to_handle_at(AT_FDCWD, "src", &h.handle, &mount, 0));
+  const int directory = (int)syscall(SYS_open_by_handle_at, at, &h.handle, O_RDONLY | O_DIRECTORY);
+  add("openat", openat(directory, "new", O_CREAT | O_WRONLY, 0644));
+  h.handle.handle_bytes = MAX_HANDLE_SZ;
+  say("name_to_handle_at", name_to_handle_at(AT_FDCWD, "link", &h.handle, &mount, 0));
+  say("open_by_handle_at", open_by_handle_at(at, &h.handle, O_RDONLY));
+  say("open_by_handle_at", open_by_handle_at(at, &h.handle, O_PATH));
+  h.handle.handle_type = 200;
+  say("open_by_handle_at", open_by_handle_at(at, &h.handle, O_RDONLY));
+}
+
+/* The directory that a relative path starts in is renamed, by somebody else too. */
+static void foreign_rename(const char *from, const char *to) {
+  if (vfork() == 0) {
+    execle("/bin/sh", "sh", "-c", "exec env -u LD_PRELOAD -u OVERLOCK mv \"$0\" \"$1\"", from, to, NULL,
+           (char *[]){"PATH=/bin:/usr/bin", NULL});
+    _exit(127);
+  }
+  wait(NULL);
+}
+static void moved_start(void) {
+  const char *name = strrchr(target, '/') + 1, *beside = strrchr(out, '/') + 1;
+  struct stat st;
+  for (int foreign = 0; foreign <= 1; foreign++) {
+    char *from = text("%s/A/x", out), *to = text("%s/../x", out);
+    char *up = text("../%s", name);
+    mkdir(text("%s/A", out), 0755);
+    mkdir(from, 0755);
+    const int fd = open(from, O_RDONLY | O_DIRECTORY);
+    say("chdir", chdir(from));
+    stat(text("%s/README", up), &st);
+    fstatat(fd, text("%s/README", up), &st, 0);
+    say("stat", stat(text("../../../%s/README", name), &st));
+    foreign ? foreign_rename(from, to) : say("rename", rename(from, to));
+    add("open", open(text("%s/README", up), O_WRONLY | O_APPEND));
+    add("openat", openat(fd, text("%s/README", up), O_WRONLY | O_APPEND));
+    say("chmod", fchmodat(fd, text("%s/src/u%d.c", up, foreign + 1), 0600, 0));
+    say("unlink", unlink(text("%s/src/u%d.c", up, foreign + 3)));
+    say("stat", stat(text("../../../%s/README", name), &st));
+    foreign ? foreign_rename(to, text("../%s/y", beside)) : say("rename", rename(to, text("../%s/y", beside)));
+    say("open", open(text("%s/README", up), O_WRONLY | O_APPEND));
+    say("mkdir", mkdir(text("../../%s/made%d", name, foreign), 0755));
+    say("mkdirat", mkdirat(fd, text("../../%s/madeat%d", name, foreign), 0755));
+    chdir(target);
+    rmdir(text("%s/y", out));
+  }
+}
+
+static void high_descriptors(void) {
+  const struct rlimit many = {100000, 100000};
+  struct stat st;
+  if (setrlimit(RLIMIT_NOFILE, &many) != 0) return;
+  const int fd = fcntl(open("README", O_RDONLY), F_DUPFD, 70000);
+  const int directory = fcntl(open("src", O_RDONLY | O_DIRECTORY), F_DUPFD, 70000);
+  say("F_DUPFD", directory);
+  say("fchmod", fchmod(fd, 0600));
+  show("README");
+  say("fstat", fstat(directory, &st));
+  add("openat", openat(directory, "new", O_CREAT | O_WRONLY, 0644));
+  say("unlinkat", unlinkat(directory, "u1.c", 0));
+  say("fchdir", fchdir(directory));
+  say("mkdir", mkdir("made", 0755));
+  add("/proc", open(text("/proc/self/fd/%d", fd), O_WRONLY | O_APPEND));
+}
+
+static int restricted(int dirfd, const char *path, int flags, unsigned long resolve) {
+  const struct open_how how = {(unsigned)flags, (flags & O_CREAT) != 0 ? 0644 : 0, resolve};
+  return (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+}
+static void restrictions(void) {
+  const int src = open("src", O_RDONLY | O_DIRECTORY), here = open(".", O_RDONLY | O_DIRECTORY);
+  const int above = open("..", O_RDONLY | O_DIRECTORY), write = O_WRONLY | O_APPEND;
+  symlink("/u1.c", "src/rooted");
+  symlink("../README", "src/up");
+  symlink("deep", "src/beside");
+  symlink("/proc/self/cwd", "src/magic");
+  static const struct {
+    const char *name;
+    unsigned long bits;
+  } ways[] = {{"beneath", RESOLVE_BENEATH},
+              {"in root", RESOLVE_IN_ROOT},
+              {"no links", RESOLVE_NO_SYMLINKS},
+              {"no magic", RESOLVE_NO_MAGICLINKS},
+              {"one mount, beneath", RESOLVE_NO_XDEV | RESOLVE_BENEATH},
+              {"both", RESOLVE_IN_ROOT | RESOLVE_BENEATH},
+              {"unknown", 0x400}};
+  static const char *const paths[] = {
+      "u1.c",     "/u1.c",    "../README", "deep/../u1.c", "deep/../../README", "..",       "rooted",
+      "up",       "beside/er/file", "magic/README", "deep/er/../../../../README", "nothing", "nothing/x", ".",
+      "/../u2.c", "/deep/er/file",  "u1.c/",        "/",                          "../src/u2.c"};
+  for (unsigned w = 0; w < sizeof ways / sizeof *ways; w++)
+    for (unsigned p = 0; p < sizeof paths / sizeof *paths; p++) {
+      say(text("%s: write %s", ways[w].name, paths[p]), restricted(src, paths[p], write, ways[w].bits));
+      say(text("%s: read %s", ways[w].name, paths[p]), restricted(src, paths[p], O_RDONLY, ways[w].bits));
+      say(text("%s: O_PATH|O_NOFOLLOW %s", ways[w].name, paths[p]),
+          restricted(src, paths[p], O_PATH | O_NOFOLLOW, ways[w].bits));
+    }
+  add("in root", restricted(src, "/u3.c", write, RESOLVE_IN_ROOT));
+  add("in root, made", restricted(src, "/../new", write | O_CREAT, RESOLVE_IN_ROOT));
+  add("in root, by a link", restricted(src, "rooted", write, RESOLVE_IN_ROOT));
+  add("beneath", restricted(here, "linkdir/er/file", write, RESOLVE_BENEATH));
+  say("absolute link beneath", restricted(here, "absolute", write, RESOLVE_BENEATH));
+  add("working directory", restricted(AT_FDCWD, "src/u4.c", write, RESOLVE_BENEATH));
+  say("out of the working directory", restricted(AT_FDCWD, "../x", write, RESOLVE_BENEATH));
+  char *inside = text("%s/src/u5.c", strrchr(target, '/') + 1);
+  add("from outside, beneath", restricted(above, inside, write, RESOLVE_BENEATH));
+  add("from outside, in root", restricted(above, text("/%s", inside), write, RESOLVE_IN_ROOT));
+  say("from outside and back", restricted(above, text("/../%s/../../%s", strrchr(target, '/') + 1, inside), write,
+                                          RESOLVE_IN_ROOT));
+  say("mode without O_CREAT",
+      syscall(SYS_openat2, src, "u1.c", &(struct open_how){O_RDONLY, 0644, 0}, sizeof(struct open_how)));
+  say("unknown flag",
+      syscall(SYS_openat2, src, "u1.c", &(struct open_how){1ul << 40, 0, 0}, sizeof(struct open_how)));
+  say("O_PATH for writing",
+      syscall(SYS_openat2, src, "u1.c", &(struct open_how){O_PATH | O_RDWR, 0, 0}, sizeof(struct open_how)));
+}
+
+/* Functions of libc that open a file of the caller's choice themselves. */
+static void by_libc(void) {
+  struct utmpx record;
+  memset(&record, 'x', sizeof record);
+  updwtmpx("empty", &record);
+  show("empty");
+  updwtmp("src/u1.c", (struct utmp *)&record);
+  show("src/u1.c");
+  record.ut_type = USER_PROCESS;
+  say("utmpname", utmpname("src/u2.c"));
+  setutxent();
+  pututxline(&record);
+  endutxent();
+  show("src/u2.c");
+  puts(catopen("./README", 0) == (nl_catd)-1 ? "no catalogue" : "a catalogue");
+  struct stat st;
+  const int fd = open_tree(AT_FDCWD, "src/u3.c", 0);
+  say("open_tree", fd);
+  say("fstat", fstat(fd, &st));
+  say("open", open(text("/proc/self/fd/%d", fd), O_WRONLY | O_TRUNC));
+  show("src/u3.c");
+}
+
 static const struct {
   const char *name;
   void (*run)(void);
@@ -375,6 +583,12 @@ static const struct {
     {"failed-bind", failed_bind},
     {"longer-how", longer_how},
     {"failed-rename", failed_rename},
+    {"requests", requests},
+    {"handles", handles},
+    {"moved-start", moved_start},
+    {"high-descriptors", high_descriptors},
+    {"restrictions", restrictions},
+    {"by-libc", by_libc},
 };
 
 int main(int argc, char **argv) {
