@@ -59,6 +59,7 @@ static void show(const char *path) {
     printf("%s: mode %o size %ld\n", path, st.st_mode, (long)st.st_size);
 }
 
+/* One of the last four stays readable. */
 __attribute__((format(printf, 1, 2))) static char *text(const char *format, ...) {
   static char buffers[4][PATH_MAX + 64];
   static int next;
@@ -449,8 +450,8 @@ static void moved_start(void) {
   const char *name = strrchr(target, '/') + 1, *beside = strrchr(out, '/') + 1;
   struct stat st;
   for (int foreign = 0; foreign <= 1; foreign++) {
-    char *from = text("%s/A/x", out), *to = text("%s/../x", out);
-    char *up = text("../%s", name);
+    char *from = strdup(text("%s/A/x", out)), *to = strdup(text("%s/../x", out));
+    char *up = strdup(text("../%s", name));
     mkdir(text("%s/A", out), 0755);
     mkdir(from, 0755);
     const int fd = open(from, O_RDONLY | O_DIRECTORY);
