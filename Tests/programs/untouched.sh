@@ -28,6 +28,14 @@ alike longer-how "openat2 with a longer struct than is known"
 alike moved-start "a relative path that starts in a directory outside which is renamed"
 alike restrictions "openat2 with RESOLVE_BENEATH, RESOLVE_IN_ROOT and their kin"
 alike by-libc "files that libc opens by a path of the caller's"
+printf 'int main(void) { return 0; }\n' | gcc -pg -xc - -o "$AUX/profiled"
+ignoring=gmon.out like_plain "the profile of a program built with -pg" <<'BODY'
+cd src; "$AUX/profiled"; stat -c '%a %s' gmon.out
+cd deep; "$AUX/profiled"; "$AUX/profiled"; ls
+GMON_OUT_PREFIX=../../many/gmon.out "$AUX/profiled"; ls ../../many | grep -c 'gmon\.out\.'
+GMON_OUT_PREFIX=$PWD/gmon.out.x "$AUX/profiled"; ls | wc -l
+rm gmon.out; "$AUX/profiled"; ls gmon.out
+BODY
 name="handles of lower files"
 if needs_root "$name"; then alike handles "$name"; fi
 name="descriptors of high numbers"
