@@ -8,7 +8,16 @@
 #include "hook.h"
 
 #include <linux/fs.h>
+#include <linux/fscrypt.h>
+#include <linux/fsverity.h>
 #include <sys/ioctl.h>
+
+/* Numbers of single file systems, whose headers not every system has or that would bring more. */
+#define EXT4_SETVERSION _IOW('f', 4, long)
+#define EXT4_SETVERSION32 _IOW('f', 4, int)
+#define EXT4_MIGRATE _IO('f', 9)
+#define FAT_SET_ATTRIBUTES _IOW('r', 0x11, uint32_t)
+#define BTRFS 0x94
 
 HOOKED(int, chmod, const char *path, mode_t mode) {
   if (OVL_OFF()) return NEXT(chmod)(path, mode);
@@ -76,11 +85,40 @@ HOOKED(int, truncate, const char *path, off_t length) {
 }
 HOOK_ALIAS(truncate64, truncate);
 
-/* The requests that change an object through a read-only descriptor. */
+/* btrfs: subvolumes made and removed by a name in the directory, and marks of a subvolume. */
+static int changes_subvolume(unsigned long request) {
+  if (_IOC_TYPE(request) != BTRFS) return 0;
+  switch (_IOC_NR(request)) {
+  case 1: case 14: case 15: /* SNAP_CREATE, SUBVOL_CREATE, SNAP_DESTROY */
+  case 23: case 24: case 63: /* the same, second version */
+  case 26: case 37: /* SUBVOL_SETFLAGS, SET_RECEIVED_SUBVOL */
+    return 1;
+  default: return 0;
+  }
+}
+
+/* The requests that change an object through a read-only descriptor. What wants a writable one
+ * (FICLONE, the space calls of XFS, EXT4_IOC_MOVE_EXT) refuses a lower's by itself. */
 static int changes_inode(unsigned long request) {
-  return request == FS_IOC_SETFLAGS || request == FS_IOC32_SETFLAGS ||
-         request == FS_IOC_FSSETXATTR || request == FS_IOC_SETVERSION ||
-         request == FS_IOC32_SETVERSION;
+  switch (request) {
+  case FS_IOC_SETFLAGS: case FS_IOC32_SETFLAGS:
+  case FS_IOC_SETVERSION: case FS_IOC32_SETVERSION:
+  case EXT4_SETVERSION: case EXT4_SETVERSION32: case EXT4_MIGRATE:
+  case FS_IOC_FSSETXATTR:
+  case FS_IOC_ENABLE_VERITY: case FS_IOC_SET_ENCRYPTION_POLICY:
+  case FAT_SET_ATTRIBUTES:
+    return 1;
+  default: return changes_subvolume(request);
+  }
+}
+
+/* 1: an object of a lower is among those whose blocks would be shared. Its owner may ask for that
+ * through a read-only descriptor. */
+static int dedupes_lower(const struct file_dedupe_range *range) {
+  if (!ovl_is_mapped(range)) return 0;
+  for (unsigned i = 0; i < range->dest_count; i++)
+    if (ovl_fd_is_lower((int)range->info[i].dest_fd)) return 1;
+  return 0;
 }
 
 static int change_upper(int fd, unsigned long request, void *argument) {
@@ -101,5 +139,7 @@ HOOKED(int, ioctl, int fd, unsigned long request, ...) {
   void *argument = va_arg(arguments, void *);
   va_end(arguments);
   if (OVL_ON() && changes_inode(request)) return change_upper(fd, request, argument);
+  if (OVL_ON() && request == FIDEDUPERANGE && dedupes_lower(argument))
+    return (int)ovl_result(-EOPNOTSUPP);
   return NEXT(ioctl)(fd, request, argument);
 }

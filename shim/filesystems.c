@@ -36,6 +36,27 @@ HOOKED(long, pathconf, const char *path, int name) {
   return NEXT(pathconf)(r == 0 ? p.real : path, name);
 }
 
+HOOKED(int, fstatfs, int fd, struct statfs *st) {
+  if (OVL_OFF()) return NEXT(fstatfs)(fd, st);
+  OVL_PATH(p);
+  return ovl_locate_fs_fd(&p, fd) == 0 ? NEXT(statfs)(p.real, st) : NEXT(fstatfs)(fd, st);
+}
+HOOK_ALIAS(fstatfs64, fstatfs);
+
+HOOKED(int, fstatvfs, int fd, struct statvfs *st) {
+  if (OVL_OFF()) return NEXT(fstatvfs)(fd, st);
+  OVL_PATH(p);
+  return ovl_locate_fs_fd(&p, fd) == 0 ? NEXT(statvfs)(p.real, st) : NEXT(fstatvfs)(fd, st);
+}
+HOOK_ALIAS(fstatvfs64, fstatvfs);
+
+/* What is asked of the object's type and not of the file system is the descriptor's own. */
+HOOKED(long, fpathconf, int fd, int name) {
+  if (OVL_OFF() || name == _PC_PIPE_BUF || name == _PC_ASYNC_IO) return NEXT(fpathconf)(fd, name);
+  OVL_PATH(p);
+  return ovl_locate_fs_fd(&p, fd) == 0 ? NEXT(pathconf)(p.real, name) : NEXT(fpathconf)(fd, name);
+}
+
 HOOKED(int, inotify_add_watch, int fd, const char *path, uint32_t mask) {
   if (OVL_OFF()) return NEXT(inotify_add_watch)(fd, path, mask);
   OVL_PATH(p);

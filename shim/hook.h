@@ -31,6 +31,7 @@
 #include <glob.h>
 #include <limits.h>
 #include <link.h>
+#include <nl_types.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,6 +43,8 @@
 #include <sys/time.h>
 #include <termios.h>
 #include <unistd.h>
+#include <utmp.h>
+#include <utmpx.h>
 #include <utime.h>
 
 _Static_assert(sizeof(off_t) == 8 && sizeof(long) == 8, "NAME64 is an alias of NAME on LP64 only");
@@ -180,6 +183,10 @@ static inline char *ovl_append(char *to, const char *from) {
   *to = '\0';
   return to;
 }
+
+/* 1: in none of the addresses that are never mapped; what else the kernel would answer with EFAULT is
+ * met where it is read. */
+static inline int ovl_is_mapped(const void *pointer) { return (uintptr_t)pointer >= 4096; }
 
 /* 1: the descriptor is open. */
 static inline int ovl_is_open(int fd) { return lx_fcntl(fd, F_GETFD, 0) >= 0; }

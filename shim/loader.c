@@ -10,7 +10,7 @@
  * sees the program. With RTLD_DEFAULT and RTLD_NEXT the order of the libraries already gives our
  * functions.
  *
- * Known limits: dlmopen makes a second libc that no hook reaches; a library's own dependencies are
+ * Known limits: dlmopen makes a second libc that no hook reaches; dependencies, of a program too, are
  * searched for by the loader itself, in the layers' real directories. */
 
 #include "hook.h"

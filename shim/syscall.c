@@ -18,10 +18,25 @@
 
 /* What the hooks do not have as one function. */
 
+/* openat2 refuses what open ignores (fs/open.c, build_open_flags): the kernel says so itself. */
+static int is_valid(const struct open_how *how) {
+  const uint64_t path_flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, all_flags = 0x7fffc3;
+  const uint64_t scopes = RESOLVE_BENEATH | RESOLVE_IN_ROOT;
+  if ((how->flags & ~all_flags) != 0 || (how->resolve & ~(uint64_t)0x3f) != 0) return 0;
+  if ((how->flags & O_PATH) != 0 && (how->flags & ~path_flags) != 0) return 0;
+  if ((how->resolve & scopes) == scopes) return 0;
+  return (how->mode & ~(uint64_t)(OVL_NEEDS_MODE(how->flags) ? 07777 : 0)) == 0;
+}
+
 static long open_how(int dirfd, const char *path, const struct open_how *how, size_t size) {
-  /* A longer struct may ask for what is not known here: as on a kernel that does not know it. */
-  if (how != NULL && size > sizeof *how) return ovl_result(-E2BIG);
-  const int known = how != NULL && size == sizeof *how;
+  /* A longer struct may ask for what is not known here: as on a kernel that does not know it, all
+   * that is behind must be zero. */
+  if (ovl_is_mapped(how) && size > sizeof *how) {
+    if (size > 4096) return ovl_result(-E2BIG);
+    for (size_t i = sizeof *how; i < size; i++)
+      if (((const char *)how)[i] != 0) return ovl_result(-E2BIG);
+  }
+  const int known = ovl_is_mapped(how) && size >= sizeof *how && is_valid(how);
   const long r =
       known ? ovl_open(dirfd, path, (int)how->flags, (mode_t)how->mode, how->resolve) : OVL_PASS;
   if (r != OVL_PASS) return ovl_result(r);
@@ -150,6 +165,10 @@ static long by_path(long n, long a, long b, long c, long d, long e, long *result
   case SYS_fanotify_mark:
     *result = ovl_hook_fanotify_mark((int)a, (unsigned)b, (uint64_t)c, (int)d, (char *)e);
     break;
+  case SYS_open_by_handle_at:
+    *result = ovl_hook_open_by_handle_at((int)a, (void *)b, (int)c);
+    break;
+  case SYS_open_tree: *result = ovl_hook_open_tree((int)a, (char *)b, (unsigned)c); break;
   case SYS_name_to_handle_at:
     *result = ovl_hook_name_to_handle_at((int)a, (char *)b, (void *)c, (int *)d, (int)e);
     break;
@@ -202,6 +221,7 @@ static long by_descriptor(long n, long a, long b, long c, long *result) {
 #ifdef SYS_getdents
   case SYS_getdents: *result = old_getdents(fd, SYS_getdents, b, c); break;
 #endif
+  case SYS_fstatfs: *result = ovl_hook_fstatfs(fd, (struct statfs *)b); break;
   case SYS_fchdir: *result = ovl_hook_fchdir(fd); break;
   case SYS_fchmod: *result = ovl_hook_fchmod(fd, (mode_t)b); break;
   case SYS_fchown: *result = ovl_hook_fchown(fd, (uid_t)b, (gid_t)c); break;

@@ -120,6 +120,29 @@ if needs_program "other preloads and limits" gcc; then
 BODY
 fi
 
+if needs_program "shared libraries of the merged tree" gcc; then
+  # The loader's own search: by $ORIGIN, by an absolute path, by LD_LIBRARY_PATH; the library of the
+  # lower, one changed in the overlay, one in a directory made there.
+  cp -a "$FIXTURE" "$SCRATCH/plain-fixture"
+  mkdir "$FIXTURE/lib"
+  echo 'const char *which(void) { return VERSION; }' >"$AUX/which.c"
+  printf '#include <stdio.h>\nconst char *which(void);\nint main(void) { puts(which()); }\n' >"$AUX/says.c"
+  gcc -shared -fPIC '-DVERSION="lower"' "$AUX/which.c" -Wl,-soname,libwhich.so -o "$FIXTURE/lib/libwhich.so"
+  gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich '-Wl,-rpath,$ORIGIN/../lib' -o "$FIXTURE/bin/by-origin"
+  gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich "-Wl,-rpath,$T/lib" -o "$FIXTURE/bin/absolute"
+  gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich -o "$FIXTURE/bin/searched"
+  needing=libraries ignoring='libwhich' like_plain "shared libraries are those of the merged tree" <<'BODY'
+each() { bin/by-origin; bin/absolute; LD_LIBRARY_PATH=$PWD/lib bin/searched; (cd lib; LD_LIBRARY_PATH=. ../bin/searched); }
+each
+cp bin/by-origin bin/copied; bin/copied
+gcc -shared -fPIC '-DVERSION="upper"' "$AUX/which.c" -Wl,-soname,libwhich.so -o lib/new && mv lib/new lib/libwhich.so
+each
+mv lib other; ln -s other lib; each; LD_LIBRARY_PATH=$PWD/other bin/searched
+rm other/libwhich.so; for program in by-origin absolute; do bin/$program 2>/dev/null || echo none; done
+BODY
+  rm -rf "$FIXTURE" && mv "$SCRATCH/plain-fixture" "$FIXTURE"
+fi
+
 # Private memory of a program that waits: what the library itself writes into each process. The
 # program says over a pipe that it has started; nothing waits by the clock.
 needs_program "private memory" gcc || exit 0

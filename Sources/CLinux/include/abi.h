@@ -138,6 +138,8 @@ void ovl_fd_outside(int fd);
 void ovl_fd_fix_stat(int fd, struct stat *st);
 void ovl_fd_fix_statx(int fd, void *statx);
 /* fchmod & co. need nothing here: ovl_locate_fd(fd, OVL_COPYUP), then the by-path call on p->real. */
+/* 1: the descriptor is an overlay's and sits on an object of a lower. */
+int ovl_fd_is_lower(int fd);
 long ovl_flistxattr_filter(int fd, char *list, size_t length); /* new length, in place */
 /* 1: name is one of the overlay's own xattrs, which the program must not see or set. */
 int ovl_xattr_hidden(const char *name);
@@ -192,5 +194,7 @@ unsigned ovl_sockaddr_shown(void *address, unsigned length, unsigned capacity);
 
 /* The real path that statfs/statvfs/pathconf must ask about (upper's file system). As ovl_locate. */
 long ovl_locate_fs(struct ovl_path *p, const char *path);
+/* The same for a descriptor. */
+long ovl_locate_fs_fd(struct ovl_path *p, int fd);
 
 #endif

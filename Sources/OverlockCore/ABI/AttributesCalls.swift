@@ -94,7 +94,7 @@ public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
 
 @c(ovl_xattr_hidden)
 public func ovlXattrHidden(_ name: UnsafePointer<CChar>?) -> Int32 {
-  guard let name = unsafe name else { return 0 }
+  guard let name = unsafe name, unsafe isMapped(name) else { return 0 }
   return unsafe OverlayAttribute.isHidden(PathView(name)) ? 1 : 0
 }
 
@@ -103,7 +103,7 @@ public func ovlGetxattr(
   _ path: UnsafePointer<CChar>?, _ name: UnsafePointer<CChar>?, _ value: UnsafeMutableRawPointer?,
   _ size: Int, _ nofollow: Int32
 ) -> Int {
-  guard let name = unsafe name else { return passResult }
+  guard let name = unsafe name, unsafe isMapped(name) else { return passResult }
   return unsafe withPath { p in
     let r = unsafe ovlLocate(p, AT_FDCWD, path, nofollow == 0 ? UInt32(OVL_FOLLOW) : 0)
     if r != 0 { return r }
@@ -117,7 +117,7 @@ public func ovlSetxattr(
   _ path: UnsafePointer<CChar>?, _ name: UnsafePointer<CChar>?, _ value: UnsafeRawPointer?,
   _ size: Int, _ flags: Int32, _ nofollow: Int32
 ) -> Int {
-  guard let name = unsafe name else { return passResult }
+  guard let name = unsafe name, unsafe isMapped(name) else { return passResult }
   if unsafe ovlXattrHidden(name) != 0 {
     return unsafe withPath { p in
       let r = unsafe ovlLocate(p, AT_FDCWD, path, nofollow == 0 ? UInt32(OVL_FOLLOW) : 0)
@@ -135,7 +135,7 @@ public func ovlSetxattr(
 public func ovlRemovexattr(
   _ path: UnsafePointer<CChar>?, _ name: UnsafePointer<CChar>?, _ nofollow: Int32
 ) -> Int {
-  guard let name = unsafe name else { return passResult }
+  guard let name = unsafe name, unsafe isMapped(name) else { return passResult }
   // What is not there need not be copied up to be missed.
   let probe = unsafe ovlGetxattr(path, name, nil, 0, nofollow)
   if probe == -Int(ENODATA) { return unsafe missingAttribute(path, name, nofollow) }
@@ -184,7 +184,7 @@ public func ovlListxattr(
         if size == 0 { return left }
         if left > size { throw .range }
         if left > 0 {
-          guard let list = unsafe list else { throw .fault }
+          guard let list = unsafe list, unsafe isMapped(list) else { throw .fault }
           unsafe UnsafeMutableRawPointer(list).copyMemory(from: spare, byteCount: left)
         }
         return left

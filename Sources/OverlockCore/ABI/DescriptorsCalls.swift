@@ -18,6 +18,35 @@ public func ovlFDDuplicated(_ from: Int32, _ to: Int32) { DescriptorTable.copy(f
 @c(ovl_fd_outside)
 public func ovlFDOutside(_ fd: Int32) { if fd >= 0 { DescriptorTable.set(fd, .plain) } }
 
+@c(ovl_fd_is_lower)
+public func ovlFDIsLower(_ fd: Int32) -> Int32 {
+  var entry = DescriptorTable.entry(fd)
+  if !entry.isKnown {
+    var st = stat()
+    guard unsafe lx_fstat(fd, &st) == 0 else { return 0 }
+    entry = identify(fd, st.device, isDirectory: st.type == S_IFDIR)
+  }
+  return entry.isOurs && entry.isLower ? 1 : 0
+}
+
+@c(ovl_locate_fs_fd)
+public func ovlLocateFSFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32) -> Int {
+  guard let p = unsafe p else { return passResult }
+  unsafe p.pointee.block = 0
+  unsafe p.pointee.overlay = -1
+  guard ovlFDIsLower(fd) != 0 else { return passResult }
+  return bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      var here = s.here
+      guard try RealPathReader.ofDescriptor(fd, into: &here),
+        let (overlay, _, _) = RealPaths.merged(here.view, lowers: true), overlay.hasUpper
+      else { return passResult }
+      try unsafe Resolve.store(p, overlay.layerPath(0))
+      return 0
+    }
+  }
+}
+
 /// The overlay and node of a descriptor for what stat says; nil where the kernel's answer is right.
 private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay, Node)? {
   var entry = DescriptorTable.entry(fd)
@@ -168,7 +197,7 @@ public func ovlListingDrop(_ fd: Int32) { Listing.outdate(fd) }
 public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int) -> Int {
   bordered { () throws(Errno) in
     guard let listing = unsafe try Listing.of(fd) else { return passResult }
-    guard let buffer = unsafe buffer else { throw .fault }
+    guard let buffer = unsafe buffer, unsafe isMapped(buffer) else { throw .fault }
     let records = unsafe UnsafeMutableRawPointer(listing) + MemoryLayout<ovl_listing>.size
     var given = 0
     while unsafe listing.pointee.next < listing.pointee.bytes {

@@ -11,7 +11,13 @@ func bordered(_ body: () throws(Errno) -> Int) -> Int {
 /// Whether there is a path to read: not empty, and not in the page that is never mapped. What else the
 /// kernel would answer with EFAULT is the program's own fault, and is met where the path is read.
 @inline(__always) func isPath(_ path: UnsafePointer<CChar>) -> Bool {
-  unsafe UInt(bitPattern: path) >= 4096 && path.pointee != 0
+  unsafe isMapped(path) && path.pointee != 0
+}
+
+/// Whether a pointer of the program's is in none of the addresses that are never mapped (NULL with an
+/// offset, an error number).
+@inline(__always) func isMapped(_ pointer: UnsafeRawPointer) -> Bool {
+  UInt(bitPattern: pointer) >= 4096
 }
 
 @c(ovl_path_release)

@@ -60,7 +60,7 @@ public func ovlMknod(
 public func ovlSymlink(
   _ target: UnsafePointer<CChar>?, _ dirfd: Int32, _ path: UnsafePointer<CChar>?
 ) -> Int {
-  guard let target = unsafe target else { return passResult }
+  guard let target = unsafe target, unsafe isMapped(target) else { return passResult }
   let r = unsafe changeName(
     dirfd, path,
     outside: {
@@ -157,7 +157,8 @@ public func ovlLink(
   _ oldDirfd: Int32, _ old: UnsafePointer<CChar>?, _ newDirfd: Int32,
   _ new: UnsafePointer<CChar>?, _ flags: Int32
 ) -> Int {
-  if let old = unsafe old, unsafe old.pointee == 0, flags & AT_EMPTY_PATH != 0 {
+  if let old = unsafe old, flags & AT_EMPTY_PATH != 0, unsafe isMapped(old), unsafe old.pointee == 0
+  {
     return unsafe linkDescriptor(oldDirfd, newDirfd, new, flags)
   }
   return unsafe twoNames(

@@ -17,7 +17,7 @@ enum Exec {
     unsafe e.pointee.refuse = 0
     unsafe e.pointee.warn = 0
     try unsafe saveState(e)
-    guard let path = unsafe path else { return passResult }
+    guard let path = unsafe path, unsafe isMapped(path) else { return passResult }
     let file = unsafe fileOf(e)
     if unsafe path.pointee == 0 {
       // fexecve: the descriptor's own file.

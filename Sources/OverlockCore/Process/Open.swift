@@ -6,17 +6,6 @@ enum Open {
     flags & O_PATH == 0 && (flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0)
   }
 
-  /// Whether a directory descriptor stands in an overlay: openat2's restrictions are then about a tree
-  /// that the kernel does not see.
-  private static func isInside(_ dirfd: Int32) -> Bool {
-    var inside = false
-    try? withScratch { (s) throws(Errno) in
-      var here = s.here
-      inside = try WorkingDirectory.ofDescriptor(dirfd, into: &here).overlay >= 0
-    }
-    return inside
-  }
-
   private static func isTemporary(_ flags: Int32) -> Bool { flags & O_TMPFILE == O_TMPFILE }
 
   static func open(
@@ -29,7 +18,12 @@ enum Open {
     if flags & O_PATH == 0, flags & (O_CREAT | O_DIRECTORY) == O_CREAT | O_DIRECTORY {
       return -Int(EINVAL)
     }
-    if resolve != 0, dirfd != AT_FDCWD, isInside(dirfd) { return -Int(ENOSYS) }
+    let restriction = Restriction(bits: resolve)
+    if !restriction.isNone {
+      return bordered { () throws(Errno) in
+        try unsafe slowly(dirfd, path, flags, mode, follow, restriction)
+      }
+    }
     let fast = unsafe FastPath.find(p, dirfd, path)
     switch fast.outcome {
     case .outside:
@@ -38,14 +32,13 @@ enum Open {
         return passResult
       }
     case .inside:
-      if resolve == 0, !fast.trailing, fast.fits, let fd = unsafe warm(p, fast, flags, mode, follow)
-      {
+      if !fast.trailing, fast.fits, let fd = unsafe warm(p, fast, flags, mode, follow) {
         return fd
       }
     case .slow: break
     }
     return bordered { () throws(Errno) in
-      try unsafe slowly(dirfd, path, flags, mode, follow, resolve)
+      try unsafe slowly(dirfd, path, flags, mode, follow, .none)
     }
   }
 
@@ -141,17 +134,19 @@ enum Open {
 
   private static func slowly(
     _ dirfd: Int32, _ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: UInt32, _ follow: Bool,
-    _ resolve: UInt64
+    _ restriction: Restriction
   ) throws(Errno) -> Int {
     try withScratch { (s) throws(Errno) -> Int in
       for _ in 0..<32 {
         guard
           let location = try unsafe Resolve.walk(
-            dirfd, path, follow: follow, fresh: true, s)
+            dirfd, path, follow: follow, fresh: true, restriction: restriction, s)
         else { return passResult }
-        // openat2's restrictions are about the caller's own path, which we do not keep to.
-        if resolve != 0 { throw Errno(rawValue: ENOSYS) }
+        // Who wants no waiting asks again without that.
+        if restriction.cachedOnly { throw .again }
         if location.overlay < 0 {
+          // Through an overlay to somewhere else: only the kernel knows the mounts there.
+          if restriction.oneMount { throw Errno(rawValue: ENOSYS) }
           return try unsafe check(
             lx_openat(AT_FDCWD, location.path.terminated, flags, mode))
         }
@@ -217,7 +212,9 @@ enum Open {
         return nil
       }
     }
-    result = unsafe openReal(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode)
+    // A link that was come to through a descriptor of it is meant itself.
+    let itself = node.kind == .link ? O_NOFOLLOW : 0
+    result = unsafe openReal(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT | itself, mode)
     if result == -Int(ENOENT) { return nil }
     try check(result)
     return register(result, overlay, node, rel)

@@ -20,6 +20,27 @@ struct Location {
   enum Last { case name, dot, dotDot, root }
 }
 
+/// What openat2(2) keeps a walk from doing (its `resolve`).
+struct Restriction {
+  var bits: UInt64
+
+  static var none: Restriction { Restriction(bits: 0) }
+  private func has(_ bit: Int32) -> Bool { bits & UInt64(bit) != 0 }
+  var isNone: Bool { bits == 0 }
+  var oneMount: Bool { has(RESOLVE_NO_XDEV) }
+  var cachedOnly: Bool { has(RESOLVE_CACHED) }
+  var beneath: Bool { has(RESOLVE_BENEATH) }
+  /// The directory that the walk starts in is the root.
+  var inRoot: Bool { has(RESOLVE_IN_ROOT) }
+  var isScoped: Bool { beneath || inRoot }
+
+  /// A symbolic link is about to be followed.
+  func follow(isMagic: Bool = false) throws(Errno) {
+    if has(RESOLVE_NO_SYMLINKS) || isMagic && has(RESOLVE_NO_MAGICLINKS) { throw .loop }
+    if isMagic, isScoped { throw .crossDevice }
+  }
+}
+
 /// The walk that the kernel would make: component by component, through symbolic links from outside
 /// into an overlay and back, "..", and /proc's magic links.
 enum Walk {
@@ -34,7 +55,8 @@ enum Walk {
   ///   component is a result), ENOTDIR, ELOOP, EACCES, ENAMETOOLONG.
   static func resolve(
     _ dirfd: Int32, _ text: PathView, follow: Bool, naming: Bool = false,
-    wantBelow: Bool = false, fresh: Bool = false, _ scratch: Scratch
+    wantBelow: Bool = false, fresh: Bool = false, restriction: Restriction = .none,
+    _ scratch: Scratch
   ) throws(Errno) -> Location {
     guard !text.isEmpty else { throw .noEntry }
     guard text.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
@@ -44,18 +66,15 @@ enum Walk {
     var removed = false
     // Where a relative path starts is a directory, or was one: ".." leads on from there.
     var atStart = text[0] != slash
-    if text[0] == slash {
+    if text[0] == slash, !restriction.inRoot {
+      if restriction.beneath { throw .crossDevice }
       if let root = rootOverlay { overlay = root }
     } else {
-      let start =
-        dirfd == AT_FDCWD
-        ? try WorkingDirectory.read(into: &here)
-        : try WorkingDirectory.ofDescriptor(dirfd, into: &here)
-      overlay = start.overlay
-      removed = start.removed
-      if overlay < 0, here.count == 1 { here.count = 0 }
+      removed = try base(dirfd, &overlay, &here)
     }
     touched = overlay >= 0
+    // A scoped walk never stands above its start, so the length tells whether it stands there.
+    let (startOverlay, startLength) = (overlay, here.count)
     var rest = scratch.rest
     try rest.append(text)
     var position = 0
@@ -89,6 +108,11 @@ enum Walk {
       if name.isDotDot {
         last = .dotDot
         if !removed, !atStart { try state.requireDirectory(overlay, here.view) }
+        if restriction.isScoped, overlay == startOverlay, here.count == startLength {
+          if restriction.beneath { throw .crossDevice }
+          trailing = true
+          continue
+        }
         removed = false
         trailing = true
         parent(&overlay, &here)
@@ -113,13 +137,14 @@ enum Walk {
           if !isLast { throw .noEntry }
         case .link:
           if !isFinal || follow {
+            try restriction.follow()
             links += 1
             if links > linkLimit { throw .loop }
             let target = try readLink(Overlay(index: overlay), here.view, scratch)
             if isLast, target.count == 0 { throw .noEntry }
             here.count = before
             try replace(&rest, &position, target)
-            if target.view[0] == slash { start(&overlay, &here) }
+            if target.view[0] == slash { try jump(dirfd, restriction, &overlay, &here) }
           }
         case .directory, .unknown: break
         case .file, .special:
@@ -159,6 +184,7 @@ enum Walk {
           }
           continue
         }
+        try restriction.follow(isMagic: true)
         overlay = inside.overlay.index
         touched = true
         here.count = 0
@@ -168,11 +194,12 @@ enum Walk {
         }
         continue
       }
+      try restriction.follow()
       links += 1
       if links > linkLimit { throw .loop }
       here.count = before
       try replace(&rest, &position, link)
-      if link.view[0] == slash { start(&overlay, &here) }
+      if link.view[0] == slash { try jump(dirfd, restriction, &overlay, &here) }
     }
     if removed { overlay = -1 }
     if overlay >= 0 {
@@ -205,6 +232,31 @@ enum Walk {
   private static func start(_ overlay: inout Int, _ here: inout PathBuffer) {
     overlay = rootOverlay ?? -1
     here.count = 0
+  }
+
+  /// Where a relative path starts; whether that directory was removed.
+  private static func base(_ dirfd: Int32, _ overlay: inout Int, _ here: inout PathBuffer)
+    throws(Errno) -> Bool
+  {
+    let position =
+      dirfd == AT_FDCWD
+      ? try WorkingDirectory.read(into: &here)
+      : try WorkingDirectory.ofDescriptor(dirfd, into: &here)
+    overlay = position.overlay
+    if overlay < 0, here.count == 1 { here.count = 0 }
+    return position.removed
+  }
+
+  /// To where an absolute symbolic link starts.
+  private static func jump(
+    _ dirfd: Int32, _ restriction: Restriction, _ overlay: inout Int, _ here: inout PathBuffer
+  ) throws(Errno) {
+    if restriction.beneath { throw .crossDevice }
+    if restriction.inRoot {
+      if try base(dirfd, &overlay, &here) { throw .noEntry }
+    } else {
+      start(&overlay, &here)
+    }
   }
 
   private static func onlySlashes(_ text: PathView) -> Bool {

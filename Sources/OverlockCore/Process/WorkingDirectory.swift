@@ -18,7 +18,8 @@ enum WorkingDirectory {
   /// The working directory's position; writes its path.
   static func read(into path: inout PathBuffer) throws(Errno) -> Position {
     let place = unsafe ovl_cwd_place()!
-    if let known = unsafe Place(place, capacity: Int(OVL_PATH_MAX)),
+    // Outside, nobody says that a directory was renamed: the kernel is asked.
+    if let known = unsafe Place(place, capacity: Int(OVL_PATH_MAX)), known.overlay >= 0,
       try known.copy(into: &path)
     {
       return Position(overlay: known.overlay, layer: known.layer, isDirect: known.isDirect)
@@ -133,7 +134,7 @@ enum WorkingDirectory {
   /// The position of a directory descriptor; writes its path. Errors: EBADF; ENOTDIR for what is
   /// known to be no directory.
   static func ofDescriptor(_ fd: Int32, into path: inout PathBuffer) throws(Errno) -> Position {
-    if let (overlay, layer) = try DescriptorTable.slot(fd, into: &path) {
+    if let (overlay, layer) = try DescriptorTable.slot(fd, into: &path), overlay >= 0 {
       return Position(overlay: overlay, layer: layer)
     }
     let entry = DescriptorTable.entry(fd)
