@@ -111,7 +111,8 @@ extension Overlay {
     _ flags: UInt32, _ exchange: Bool, _ s: Scratch
   ) throws(Errno) -> Bool {
     try withScratch { (s2) throws(Errno) -> Bool in
-let (kindOld, kindNew, notes) = kinds
+      // A note holds a path: no directory may move meanwhile.
+      let (kindOld, kindNew, notes) = kinds
       let directories = kindOld == .directory || kindNew == .directory
       var oldParent = self.emptyHash
       oldParent.appendComponents(old.parent)
