@@ -212,6 +212,34 @@ static inline long lx_ofd_lock(int fd, int type, int64_t start, int64_t length, 
   struct flock f = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
   return lx_call6(SYS_fcntl, fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, LX_CAST(&f), 0, 0, 0);
 }
+/* A lock request as fcntl(2) takes it. */
+static inline long lx_lock(int fd, int command, struct flock *f) {
+  return lx_call6(SYS_fcntl, fd, command, LX_CAST(f), 0, 0, 0);
+}
+/* A child with a copy of the memory and a descriptor table of its own, whose end raises no signal and is
+ * seen by no wait of the program; the caller sleeps till it is gone. */
+static inline long lx_fork_apart(void) { return lx_call6(SYS_clone, CLONE_VFORK, 0, 0, 0, 0, 0); }
+/* Its exit status, or -errno. */
+static inline long lx_wait_apart(long pid) {
+  int status = 0;
+  long r;
+  do r = lx_call6(SYS_wait4, pid, LX_CAST(&status), __WALL, 0, 0, 0);
+  while (r == -EINTR);
+  if (r < 0) return r;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
+}
+static inline void lx_exit(int status) { (void)lx_call6(SYS_exit_group, status, 0, 0, 0, 0, 0); }
+/* Waits for so many nanoseconds, as a read: a handler installed with SA_RESTART does not end it. */
+static inline long lx_pause(long ns) {
+  const long fd = lx_call6(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC, 0, 0, 0, 0);
+  if (fd < 0) return fd;
+  const struct itimerspec when = {.it_value = {.tv_nsec = ns}};
+  long r = lx_call6(SYS_timerfd_settime, fd, 0, LX_CAST(&when), 0, 0, 0);
+  uint64_t times;
+  if (r >= 0) r = lx_call6(SYS_read, fd, LX_CAST(&times), sizeof times, 0, 0, 0);
+  (void)lx_call6(SYS_close, fd, 0, 0, 0, 0, 0);
+  return r < 0 ? r : 0;
+}
 /* The vDSO; no system call. */
 static inline uint64_t lx_coarse_seconds(void) {
   struct timespec t = {0, 0};

@@ -46,6 +46,7 @@ extension Overlay {
       // What the registry says of lasting things it may have lost: ask the workdir.
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
       if hasEntries("/index") { registry?.noteIndex() }
+      registry?.noteUncontested { !hasEntries("/contested") }
       sweepAbandoned()
     }
   }

@@ -79,6 +79,13 @@ extension Overlay {
         do throws(Errno) {
           try self.fill(staged, from: source, st, truncate: truncate, shown: shown, s2)
           Fault.step()
+          // Whoever locks the lower object from here on sees that something was copied up, and looks
+          // whether it was this; what was locked before is found here.
+          if st.type == S_IFREG || st.type == S_IFDIR {
+            self.registry?.noteCopyUp()
+            if self.isLocked(source) { try self.contest(shown, origin: source.view, s2) }
+            Fault.step()
+          }
           try self.publish(rel, staged, st, look, shown, &turn, s2)
         } catch {
           try? self.removeAnchor(staged)
@@ -103,7 +110,10 @@ extension Overlay {
       defer { _ = lx_close(outFD) }
       Fault.step()
       if !truncate, st.st_size > 0 {
-        try unsafe DataCopy.copy(from, to: outFD, size: st.st_size, s)
+        _ = try unsafe Apart.run { () throws(Errno) in
+          try unsafe DataCopy.copy(from, to: outFD, size: st.st_size, s)
+          return 0
+        }
       }
     case S_IFDIR:
       try unsafe check(lx_mkdirat(AT_FDCWD, to, 0o700))

@@ -10,6 +10,7 @@ import CLinux
 ///     whiteout/ a whiteout on its way to a name                        deletion
 ///     gone/     an object that a whiteout or a new object replaced     true deletion of it
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
+///     contested/ lower objects that may be locked though copied up (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
 ///     bound/    paths of sockets that were bound over a whiteout       (lasting)
 ///
