@@ -64,6 +64,7 @@ HOOKED(int, fcntl, int fd, int command, ...) {
   va_start(arguments, command);
   void *argument = va_arg(arguments, void *);
   va_end(arguments);
+  if (OVL_ON() && ovl_is_lock_command(command)) return ovl_lock(fd, command, argument);
   const int r = NEXT(fcntl)(fd, command, argument);
   if (OVL_ON() && r >= 0 && (command == F_DUPFD || command == F_DUPFD_CLOEXEC))
     ovl_fd_duplicated(fd, r);

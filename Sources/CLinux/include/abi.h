@@ -178,6 +178,22 @@ enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIG
  * overlay; then only state, unreached, refuse and warn count. Release e->file afterwards. */
 long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
 
+/* ---- locks ------------------------------------------------------------------------------------ */
+
+/* How a lock call on a descriptor is to be made. `command` is fcntl's (its argument a struct flock), or
+ * OVL_FLOCK (flock's operation, as a pointer). */
+#define OVL_FLOCK (-1)
+enum ovl_lock_course {
+  OVL_LOCK_PLAIN,   /* as it is */
+  OVL_LOCK_CHECKED, /* as it is, and if it took a lock, ovl_lock_verify with *seen */
+  OVL_LOCK_ACROSS,  /* by ovl_lock_across instead */
+};
+int ovl_lock_course(int fd, int command, uint64_t *seen);
+/* 0, or -errno: the lock was given back. May wait, as the call itself. */
+long ovl_lock_verify(int fd, int command, void *argument, uint64_t seen);
+/* 0 or -errno, as fcntl(2) and flock(2). */
+long ovl_lock_across(int fd, int command, void *argument);
+
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 
 /* Rewrites a pathname address so that the kernel finds the real socket.

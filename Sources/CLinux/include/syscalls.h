@@ -4,12 +4,17 @@
 /* Raw system calls: -errno on failure, errno itself untouched, no hook of ours in between, usable in
  * a signal handler and in a vfork child. */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #if defined(__x86_64__)

@@ -20,12 +20,8 @@ public func ovlFDOutside(_ fd: Int32) { if fd >= 0 { DescriptorTable.set(fd, .pl
 
 @c(ovl_fd_is_lower)
 public func ovlFDIsLower(_ fd: Int32) -> Int32 {
-  var entry = DescriptorTable.entry(fd)
-  if !entry.isKnown {
-    var st = stat()
-    guard unsafe lx_fstat(fd, &st) == 0 else { return 0 }
-    entry = identify(fd, st.device, isDirectory: st.type == S_IFDIR)
-  }
+  let known = DescriptorTable.entry(fd)
+  let entry = known.isKnown ? known : DescriptorObject.identify(fd)
   return entry.isOurs && entry.isLower ? 1 : 0
 }
 
@@ -54,7 +50,7 @@ private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay,
     // Inherited, or opened by libc itself: ask once, and only where it could be an object of ours.
     let type = mode & S_IFMT
     guard type == S_IFREG || type == S_IFDIR else { return nil }
-    entry = identify(fd, device, isDirectory: type == S_IFDIR)
+    entry = DescriptorObject.identify(fd, device, isDirectory: type == S_IFDIR)
   }
   guard entry.isOurs, entry.overlay < Overlay.count else { return nil }
   let overlay = Overlay(index: entry.overlay)
@@ -64,32 +60,6 @@ private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay,
   node.shownInode = entry.ino
   if entry.has(OVL_FD_LINKED) { node.flags = Node.linked }
   return (overlay, node)
-}
-
-private func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> DescriptorTable.Entry {
-  var isLayer = false
-  for i in 0..<Overlay.count {
-    let overlay = Overlay(index: i)
-    for layer in (overlay.hasUpper ? 0 : 1)..<overlay.layerCount
-    where overlay.layerDevice(layer) == device {
-      isLayer = true
-    }
-  }
-  var entry = DescriptorTable.Entry.plain
-  if isLayer {
-    try? withScratch { (s) throws(Errno) in
-      var real = s.real
-      guard try RealPathReader.ofDescriptor(fd, into: &real),
-        let (overlay, _, layer) = RealPaths.merged(real.view, lowers: true),
-        layer < overlay.layerCount
-      else { return }
-      var node = Node(isDirectory ? .directory : .file, layer: layer)
-      if layer == 0 { node.shownInode = unsafe overlay.origin(real.cString) }
-      entry = DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory)
-    }
-  }
-  DescriptorTable.set(fd, entry)
-  return entry
 }
 
 @c(ovl_fd_fix_stat)

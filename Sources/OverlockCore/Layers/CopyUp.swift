@@ -110,7 +110,7 @@ extension Overlay {
       defer { _ = lx_close(outFD) }
       Fault.step()
       if !truncate, st.st_size > 0 {
-        _ = try unsafe Apart.run { () throws(Errno) in
+        _ = try Apart.run { () throws(Errno) in
           try unsafe DataCopy.copy(from, to: outFD, size: st.st_size, s)
           return 0
         }

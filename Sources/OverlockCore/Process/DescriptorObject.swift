@@ -2,6 +2,41 @@ import CLinux
 
 /// The merged object that a descriptor on a lower inode stands for.
 enum DescriptorObject {
+  /// What a descriptor is that nobody here opened: asked once, then known.
+  static func identify(_ fd: Int32) -> DescriptorTable.Entry {
+    var st = stat()
+    guard unsafe lx_fstat(fd, &st) == 0, st.type == S_IFREG || st.type == S_IFDIR else {
+      return .unknown
+    }
+    return identify(fd, st.device, isDirectory: st.type == S_IFDIR)
+  }
+
+  static func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> DescriptorTable.Entry {
+    var isLayer = false
+    for i in 0..<Overlay.count {
+      let overlay = Overlay(index: i)
+      for layer in (overlay.hasUpper ? 0 : 1)..<overlay.layerCount
+      where overlay.layerDevice(layer) == device {
+        isLayer = true
+      }
+    }
+    var entry = DescriptorTable.Entry.plain
+    if isLayer {
+      try? withScratch { (s) throws(Errno) in
+        var real = s.real
+        guard try RealPathReader.ofDescriptor(fd, into: &real),
+          let (overlay, _, layer) = RealPaths.merged(real.view, lowers: true),
+          layer < overlay.layerCount
+        else { return }
+        var node = Node(isDirectory ? .directory : .file, layer: layer)
+        if layer == 0 { node.shownInode = unsafe overlay.origin(real.cString) }
+        entry = DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory)
+      }
+    }
+    DescriptorTable.set(fd, entry)
+    return entry
+  }
+
   /// Whether a descriptor on a lower object is known to be no copied-up object's: one load.
   @inline(__always)
   static func isCurrent(_ fd: Int32, _ entry: DescriptorTable.Entry) -> Bool {

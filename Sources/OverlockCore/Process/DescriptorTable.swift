@@ -64,6 +64,7 @@ enum DescriptorTable {
   @inline(__always) static func forget(_ fd: Int32) {
     guard let raw = unsafe raw(fd) else { return }
     if unsafe at_relaxed64(&raw.pointee.word) == 0 { return }
+    if Apart.isNeeded { RecordLocks.closing(fd, entry(fd)) }
     if Loan.isActive { _ = Loan.note(fd) }
     unsafe at_store64(&raw.pointee.word, 0)
     if unsafe at_relaxed64(&raw.pointee.listing) != 0 { Listing.drop(fd) }

@@ -1,0 +1,35 @@
+import CLinux
+
+@c(ovl_lock_course)
+public func ovlLockCourse(
+  _ fd: Int32, _ command: Int32, _ seen: UnsafeMutablePointer<UInt64>?
+) -> Int32 {
+  let record = command == F_SETLK || command == F_SETLKW
+  switch Locks.course(fd, record: record) {
+  case .plain: return Int32(OVL_LOCK_PLAIN.rawValue)
+  case .checked(let count):
+    unsafe seen?.pointee = count
+    return Int32(OVL_LOCK_CHECKED.rawValue)
+  case .across: return Int32(OVL_LOCK_ACROSS.rawValue)
+  }
+}
+
+@c(ovl_lock_verify)
+public func ovlLockVerify(
+  _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?, _ seen: UInt64
+) -> Int {
+  guard let request = unsafe LockRequest(command: command, argument: argument),
+    request.action == .take
+  else { return 0 }
+  return bordered { () throws(Errno) in try Locks.verify(fd, request, seen: seen) }
+}
+
+@c(ovl_lock_across)
+public func ovlLockAcross(
+  _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?
+) -> Int {
+  guard let request = unsafe LockRequest(command: command, argument: argument) else {
+    return -Int(EFAULT)
+  }
+  return bordered { () throws(Errno) in try Locks.across(fd, request) }
+}

@@ -1,0 +1,171 @@
+import CLinux
+
+/// Locks that stay right across copy-up (docs/decisions/0009).
+///
+/// Every lock is taken where the program's descriptor is, by the kernel, and lives and dies there. A
+/// descriptor on a lower and one on its copy are two inodes of one object: whoever might meet somebody on
+/// the other inode looks there first, under the turn of the object's identity, so that of two who come at
+/// once one sees the other. That is asked of
+///
+/// - a descriptor on a lower whose object was copied up: it marks the origin as contested, then asks the
+///   upper;
+/// - a descriptor on the upper, while the origin is contested: it asks the origin.
+///
+/// Everybody else pays one load from the registry.
+enum Locks {
+  enum Course {
+    /// The call is right as it is.
+    case plain
+    /// So it is, unless something is copied up meanwhile.
+    case checked(seen: UInt64)
+    case across
+  }
+
+  /// How a call on a descriptor is to be made.
+  @inline(__always) static func course(_ fd: Int32, record: Bool) -> Course {
+    let entry = DescriptorTable.entry(fd)
+    if entry.isKnown, !entry.isOurs { return .plain }
+    return find(fd, entry, record: record)
+  }
+
+  private static func find(_ fd: Int32, _ known: DescriptorTable.Entry, record: Bool) -> Course {
+    let entry = known.isKnown ? known : DescriptorObject.identify(fd)
+    guard entry.isOurs, entry.overlay < Overlay.count else { return .plain }
+    let overlay = Overlay(index: entry.overlay)
+    guard overlay.hasUpper else { return .plain }
+    if record { RecordLocks.note(fd, entry) }
+    guard let registry = overlay.registry else { return .across }
+    if !entry.isLower {
+      return entry.ino != 0 && registry.mayBeContested ? .across : .plain
+    }
+    let seen = registry.copyUps
+    if DescriptorObject.isCurrent(fd, entry) { return .checked(seen: seen) }
+    let isCopied = try? withScratch { (s) throws(Errno) -> Bool in
+      try DescriptorObject.copiedUp(fd, entry, s) != nil
+    }
+    return isCopied == true ? .across : .checked(seen: seen)
+  }
+
+  /// After a lock was taken on a lower's descriptor: had its object been copied up by then? 0 or -errno:
+  /// the lock is then given back.
+  static func verify(_ fd: Int32, _ request: LockRequest, seen: UInt64) throws(Errno) -> Int {
+    let entry = DescriptorTable.entry(fd)
+    guard entry.isOurs, entry.overlay < Overlay.count else { return 0 }
+    let overlay = Overlay(index: entry.overlay)
+    if let registry = overlay.registry, registry.copyUps == seen { return 0 }
+    let kept = try withScratch { (s) throws(Errno) -> Bool in
+      try underTurn(fd, entry, s) { (other) throws(Errno) in
+        guard let other else { return true }
+        return !other.conflicts(request)
+      }
+    }
+    if kept { return 0 }
+    request.undo(fd)
+    if !request.waits { throw .again }
+    return try across(fd, request)
+  }
+
+  /// A call that may concern both inodes. Errors: as fcntl(2) and flock(2).
+  static func across(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Int {
+    let entry = DescriptorTable.entry(fd)
+    switch request.action {
+    case .drop:
+      let r = request.make(fd, waiting: false)
+      if request.kind == .record {
+        try withScratch { (s) throws(Errno) in
+          if let other = try find(fd, entry, s) { other.dropRecords(request) }
+        }
+      }
+      return r
+    case .ask:
+      let question = request.asked
+      try check(request.make(fd, waiting: false))
+      guard request.foundNothing else { return 0 }
+      return try withScratch { (s) throws(Errno) -> Int in
+        guard let other = try find(fd, entry, s) else { return 0 }
+        let nothing = request.asked
+        request.askAgain(question)
+        if !other.conflicts(request) { request.answer(nothing) }
+        return 0
+      }
+    case .take:
+      try request.checkMode(fd)
+      return try withScratch { (s) throws(Errno) -> Int in try take(fd, entry, request, s) }
+    }
+  }
+
+  private enum Attempt { case done(Int), refusedHere, refusedThere }
+
+  private static func take(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
+  ) throws(Errno) -> Int {
+    while true {
+      let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
+        if let other, other.conflicts(request) { return .refusedThere }
+        let r = request.make(fd, waiting: false)
+        return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
+      }
+      switch attempt {
+      case .done(let r): return r
+      case .refusedThere:
+        // A conversion of a flock that is refused, or waits, has lost the old one (flock(2)).
+        if request.kind == .whole { _ = lx_flock(fd, LOCK_UN) }
+        guard request.waits else { throw .again }
+        if let other = try find(fd, entry, s) { try other.wait(request) }
+      case .refusedHere:
+        guard request.waits else { throw .again }
+        try check(request.make(fd, waiting: true))
+        let kept = try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
+          guard let other else { return true }
+          return !other.conflicts(request)
+        }
+        if kept { return 0 }
+        request.undo(fd)
+      }
+    }
+  }
+
+  /// The other inode of a descriptor's object; nil where there is none to look at.
+  private static func find(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ s: Scratch
+  ) throws(Errno) -> OtherSide? {
+    guard entry.isOurs, entry.overlay < Overlay.count else { return nil }
+    let overlay = Overlay(index: entry.overlay)
+    var path = s.rest
+    if entry.isLower {
+      guard let (_, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return nil }
+      try path.append(s.real2.written.view)
+      _ = unsafe path.cString
+      return OtherSide(overlay, node.shownInode, fd, isLower: true, path)
+    }
+    guard try overlay.contested(entry.ino, into: &path, s) else { return nil }
+    _ = unsafe path.cString
+    return OtherSide(overlay, entry.ino, fd, isLower: false, path)
+  }
+
+  /// Runs the body with the turn of the object's identity. A lower's descriptor marks the origin first; an
+  /// origin that nobody has locked is settled.
+  private static func underTurn<R>(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ s: Scratch,
+    _ body: (OtherSide?) throws(Errno) -> R
+  ) throws(Errno) -> R {
+    guard entry.isOurs, entry.overlay < Overlay.count else { return try body(nil) }
+    let overlay = Overlay(index: entry.overlay)
+    return try withScratch { (s2) throws(Errno) -> R in
+      var turn = try Turn(overlay, s2)
+      defer { turn.release() }
+      try turn.takeIdentity(RecordLocks.identity(fd, entry, overlay))
+      guard let other = try find(fd, entry, s) else { return try body(nil) }
+      if other.isLower {
+        var origin = s2.here
+        if try RealPathReader.ofDescriptor(fd, into: &origin) {
+          try overlay.contest(other.shown, origin: origin.view, s2)
+        }
+      } else if other.isFree {
+        try overlay.settle(other.shown, s2)
+        return try body(nil)
+      }
+      return try body(other)
+    }
+  }
+}

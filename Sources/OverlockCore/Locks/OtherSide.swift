@@ -1,0 +1,103 @@
+import CLinux
+
+/// The other inode that an object's locks may be on: the upper for a descriptor on a lower, the contested
+/// origin for a descriptor on the upper. It is asked, never held.
+struct OtherSide {
+  let overlay: Overlay
+  let shown: UInt64
+  /// The descriptor of the program that the call is about.
+  let fd: Int32
+  let isLower: Bool
+  /// The real path of the other inode.
+  let path: PathBuffer
+
+  /// A descriptor of ours on the other inode through which this process took record locks: a close of any
+  /// other one there would drop them.
+  private let sibling: Int32
+
+  init(_ overlay: Overlay, _ shown: UInt64, _ fd: Int32, isLower: Bool, _ path: PathBuffer) {
+    self.overlay = overlay
+    self.shown = shown
+    self.fd = fd
+    self.isLower = isLower
+    self.path = path
+    sibling = RecordLocks.sibling(overlay, shown, lower: !isLower, but: fd) ?? -1
+  }
+
+  private func open() throws(Errno) -> Int32 {
+    Int32(
+      truncatingIfNeeded: try unsafe check(
+        lx_openat(
+          AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)))
+  }
+
+  /// Whether a lock there is in the way of the request; writes it for an asker. An inode that may not be
+  /// opened cannot be asked: nothing is in the way.
+  func conflicts(_ request: LockRequest) -> Bool {
+    if request.kind == .record {
+      if sibling >= 0 { return ask(sibling, F_GETLK, request) }
+      guard let other = try? open() else { return false }
+      defer { _ = lx_close(other) }
+      return ask(other, F_GETLK, request)
+    }
+    // Not through the sibling: its own locks are in the way too.
+    let answer = try? apart { (other) throws(Errno) in
+      if request.kind == .description { return ask(other, F_OFD_GETLK, request) ? 1 : 0 }
+      return lx_flock(other, request.flockOperation | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
+    }
+    return answer == 1
+  }
+
+  private func apart(_ body: (Int32) throws(Errno) -> Int) throws(Errno) -> Int {
+    if sibling >= 0 {
+      return try Apart.run { () throws(Errno) in try body(try open()) }
+    }
+    let other = try open()
+    defer { _ = lx_close(other) }
+    return try body(other)
+  }
+
+  private func ask(_ other: Int32, _ command: Int32, _ request: LockRequest) -> Bool {
+    var st = stat()
+    _ = unsafe lx_fstatat(AT_FDCWD, path.terminated, &st, AT_SYMLINK_NOFOLLOW)
+    var question = request.absolute(fd, size: st.st_size)
+    guard unsafe lx_lock(other, command, &question) == 0, question.l_type != Int16(F_UNLCK) else {
+      return false
+    }
+    if request.action == .ask { request.answer(question) }
+    return true
+  }
+
+  /// Whether anybody has any lock there.
+  var isFree: Bool { sibling < 0 && !overlay.isLocked(path) }
+
+  /// Sleeps until what is in the way may have gone. The kernel wakes us where it lets a read-only
+  /// descriptor wait; for the end of a read lock we look again every few milliseconds.
+  /// Errors: EINTR.
+  func wait(_ request: LockRequest) throws(Errno) {
+    let canWait = request.kind == .whole || !request.isExclusive
+    guard sibling < 0, canWait, let other = try? open() else {
+      try check(lx_pause(4_000_000))
+      return
+    }
+    defer { _ = lx_close(other) }
+    if request.kind == .whole {
+      try check(lx_flock(other, request.flockOperation))
+      return
+    }
+    var st = stat()
+    _ = unsafe lx_fstat(other, &st)
+    var range = request.absolute(fd, size: st.st_size)
+    try unsafe check(lx_lock(other, F_OFD_SETLKW, &range))
+  }
+
+  /// Drops this process's record locks there, in the range of the request.
+  func dropRecords(_ request: LockRequest) {
+    guard sibling >= 0 else { return }
+    var st = stat()
+    _ = unsafe lx_fstat(sibling, &st)
+    var range = request.absolute(fd, size: st.st_size)
+    range.l_type = Int16(F_UNLCK)
+    _ = unsafe lx_lock(sibling, F_SETLK, &range)
+  }
+}
