@@ -13,7 +13,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -234,16 +233,28 @@ static inline long lx_wait_apart(long pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 static inline void lx_exit(int status) { (void)lx_call6(SYS_exit_group, status, 0, 0, 0, 0, 0); }
-/* Waits for so many nanoseconds, as a read: a handler installed with SA_RESTART does not end it. */
-static inline long lx_pause(long ns) {
-  const long fd = lx_call6(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC, 0, 0, 0, 0);
-  if (fd < 0) return fd;
-  const struct itimerspec when = {.it_value = {.tv_nsec = ns}};
-  long r = lx_call6(SYS_timerfd_settime, fd, 0, LX_CAST(&when), 0, 0, 0);
-  uint64_t times;
-  if (r >= 0) r = lx_call6(SYS_read, fd, LX_CAST(&times), sizeof times, 0, 0, 0);
-  (void)lx_call6(SYS_close, fd, 0, 0, 0, 0, 0);
-  return r < 0 ? r : 0;
+/* With all signals blocked: whether one that `mask` lets through is pending and its handler ends a waiting
+ * call (it is not installed with SA_RESTART). */
+static inline int lx_is_interrupted(uint64_t mask) {
+  struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+  } action;
+  uint64_t pending = 0;
+  lx_call6(SYS_rt_sigpending, LX_CAST(&pending), 8, 0, 0, 0, 0);
+  for (pending &= ~mask; pending != 0; pending &= pending - 1) {
+    const int signal = __builtin_ctzll(pending) + 1;
+    if (lx_call6(SYS_rt_sigaction, signal, 0, LX_CAST(&action), 8, 0, 0) < 0) continue;
+    if (action.handler == SIG_IGN || action.handler == SIG_DFL) continue;
+    if ((action.flags & SA_RESTART) == 0) return 1;
+  }
+  return 0;
+}
+static inline void lx_pause(long ns) {
+  const struct timespec when = {.tv_sec = 0, .tv_nsec = ns};
+  (void)lx_call6(SYS_nanosleep, LX_CAST(&when), 0, 0, 0, 0, 0);
 }
 /* The vDSO; no system call. */
 static inline uint64_t lx_coarse_seconds(void) {

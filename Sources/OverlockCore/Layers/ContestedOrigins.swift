@@ -25,7 +25,8 @@ extension Overlay {
   }
 
   /// Writes the real path of a contested origin. False: it is not contested.
-  func contested(_ shown: UInt64, into origin: inout PathBuffer, _ s: Scratch) throws(Errno) -> Bool {
+  func contested(_ shown: UInt64, into origin: inout PathBuffer, _ s: Scratch) throws(Errno) -> Bool
+  {
     var path = s.link
     try contestedPath(shown, into: &path)
     origin.count = 0

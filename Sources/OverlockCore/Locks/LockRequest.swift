@@ -55,17 +55,15 @@ import CLinux
     return unsafe lx_lock(fd, command, words)
   }
 
-  /// What the kernel refuses before it looks at anybody's locks (fs/locks.c, fcntl_setlk).
-  /// Errors: EBADF, EINVAL.
-  func checkMode(_ fd: Int32) throws(Errno) {
+  /// What the kernel refuses before it looks at anybody's locks (fs/locks.c, fcntl_setlk): the range,
+  /// as an asker's would be, then the descriptor's mode. Errors: EINVAL, EOVERFLOW, EBADF.
+  func checkFirst(_ fd: Int32) throws(Errno) {
     guard let words = unsafe words else { return }
+    var question = unsafe words.pointee
+    let command = kind == .record ? F_GETLK : F_OFD_GETLK
+    try unsafe check(lx_lock(fd, command, &question))
     let mode = Int32(truncatingIfNeeded: try check(lx_fcntl(fd, F_GETFL, 0))) & O_ACCMODE
-    switch unsafe Int32(words.pointee.l_type) {
-    case F_RDLCK: if mode == O_WRONLY { throw .badDescriptor }
-    case F_WRLCK: if mode == O_RDONLY { throw .badDescriptor }
-    case F_UNLCK: break
-    default: throw .invalid
-    }
+    if mode == (isExclusive ? O_RDONLY : O_WRONLY) { throw .badDescriptor }
   }
 
   /// Gives back what `make` took.

@@ -36,23 +36,29 @@ enum Locks {
     if record { RecordLocks.note(fd, entry) }
     guard let registry = overlay.registry else { return .across }
     if !entry.isLower {
-      return entry.ino != 0 && registry.mayBeContested ? .across : .plain
+      if entry.ino == 0 { return .plain }
+      return registry.mayBeContested ? .across : .checked(seen: 0)
     }
     let seen = registry.copyUps
     if DescriptorObject.isCurrent(fd, entry) { return .checked(seen: seen) }
-    let isCopied = try? withScratch { (s) throws(Errno) -> Bool in
-      try DescriptorObject.copiedUp(fd, entry, s) != nil
+    _ = try? withScratch { (s) throws(Errno) in
+      _ = try DescriptorObject.copiedUp(fd, entry, s)
     }
-    return isCopied == true ? .across : .checked(seen: seen)
+    // Copied up, or on its way there: then the turn is what tells.
+    return DescriptorObject.isCurrent(fd, entry) ? .checked(seen: seen) : .across
   }
 
-  /// After a lock was taken on a lower's descriptor: had its object been copied up by then? 0 or -errno:
-  /// the lock is then given back.
+  /// After a lock was taken: had the lower's object been copied up by then, had the upper's origin been
+  /// contested? 0 or -errno: the lock is then given back.
   static func verify(_ fd: Int32, _ request: LockRequest, seen: UInt64) throws(Errno) -> Int {
     let entry = DescriptorTable.entry(fd)
     guard entry.isOurs, entry.overlay < Overlay.count else { return 0 }
     let overlay = Overlay(index: entry.overlay)
-    if let registry = overlay.registry, registry.copyUps == seen { return 0 }
+    if let registry = overlay.registry,
+      entry.isLower ? registry.copyUps == seen : !registry.mayBeContested
+    {
+      return 0
+    }
     let kept = try withScratch { (s) throws(Errno) -> Bool in
       try underTurn(fd, entry, s) { (other) throws(Errno) in
         guard let other else { return true }
@@ -89,38 +95,50 @@ enum Locks {
         return 0
       }
     case .take:
-      try request.checkMode(fd)
+      try request.checkFirst(fd)
       return try withScratch { (s) throws(Errno) -> Int in try take(fd, entry, request, s) }
     }
   }
 
   private enum Attempt { case done(Int), refusedHere, refusedThere }
 
+  /// Who waits for a holder on his own inode sleeps in the kernel's call. For one on the other inode we look
+  /// again every few milliseconds: no descriptor for reading can wait there for the end of a read lock, and
+  /// what we took there while waiting would be in the way of others. Signals are blocked but in the kernel's
+  /// call, and looked for: a handler that came between two looks ends the wait as in one call.
   private static func take(
     _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
   ) throws(Errno) -> Int {
+    let mask = lx_block_signals()
+    defer { lx_restore_signals(mask) }
+    var pause = 100_000
     while true {
       let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
         if let other, other.conflicts(request) { return .refusedThere }
         let r = request.make(fd, waiting: false)
         return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
       }
-      switch attempt {
-      case .done(let r): return r
-      case .refusedThere:
-        // A conversion of a flock that is refused, or waits, has lost the old one (flock(2)).
-        if request.kind == .whole { _ = lx_flock(fd, LOCK_UN) }
-        guard request.waits else { throw .again }
-        if let other = try find(fd, entry, s) { try other.wait(request) }
-      case .refusedHere:
-        guard request.waits else { throw .again }
-        try check(request.make(fd, waiting: true))
+      if case .done(let r) = attempt { return r }
+      // A conversion of a flock that is refused, or waits, has lost the old one (flock(2)).
+      if request.kind == .whole, case .refusedThere = attempt { _ = lx_flock(fd, LOCK_UN) }
+      guard request.waits else { throw .again }
+      if lx_is_interrupted(mask) != 0 { throw Errno(rawValue: EINTR) }
+      lx_restore_signals(mask)
+      if case .refusedHere = attempt {
+        let r = request.make(fd, waiting: true)
+        _ = lx_block_signals()
+        try check(r)
         let kept = try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
           guard let other else { return true }
           return !other.conflicts(request)
         }
         if kept { return 0 }
         request.undo(fd)
+      } else {
+        // What was pending and restarts has run its handler by now.
+        _ = lx_block_signals()
+        lx_pause(pause)
+        pause = min(pause * 2, 4_000_000)
       }
     }
   }

@@ -71,26 +71,6 @@ struct OtherSide {
   /// Whether anybody has any lock there.
   var isFree: Bool { sibling < 0 && !overlay.isLocked(path) }
 
-  /// Sleeps until what is in the way may have gone. The kernel wakes us where it lets a read-only
-  /// descriptor wait; for the end of a read lock we look again every few milliseconds.
-  /// Errors: EINTR.
-  func wait(_ request: LockRequest) throws(Errno) {
-    let canWait = request.kind == .whole || !request.isExclusive
-    guard sibling < 0, canWait, let other = try? open() else {
-      try check(lx_pause(4_000_000))
-      return
-    }
-    defer { _ = lx_close(other) }
-    if request.kind == .whole {
-      try check(lx_flock(other, request.flockOperation))
-      return
-    }
-    var st = stat()
-    _ = unsafe lx_fstat(other, &st)
-    var range = request.absolute(fd, size: st.st_size)
-    try unsafe check(lx_lock(other, F_OFD_SETLKW, &range))
-  }
-
   /// Drops this process's record locks there, in the range of the request.
   func dropRecords(_ request: LockRequest) {
     guard sibling >= 0 else { return }

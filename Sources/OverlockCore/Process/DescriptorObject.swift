@@ -54,6 +54,8 @@ enum DescriptorObject {
     guard entry.isOurs, entry.isLower, entry.overlay < Overlay.count else { return nil }
     let registry = Overlay(index: entry.overlay).registry
     let count = registry?.copyUps ?? 0
+    // Before the look: what is being copied up at this moment is gone from there only when it shows.
+    let mayBeOnItsWay = isStaged(fd, entry, s)
     var here = s.here
     do throws(Errno) {
       if let (overlay, node) = try find(fd, entry, &here, s), node.layer == 0 {
@@ -69,10 +71,21 @@ enum DescriptorObject {
       // Removed: what is open is all there is.
       return nil
     }
-    if let raw = unsafe DescriptorTable.raw(fd), registry != nil {
+    if let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay {
       unsafe at_put64(&raw.pointee.seen, count &+ 1)
     }
     return nil
+  }
+
+  /// Whether somebody is copying a descriptor's object up, or died in it.
+  private static func isStaged(_ fd: Int32, _ entry: DescriptorTable.Entry, _ s: Scratch) -> Bool {
+    let overlay = Overlay(index: entry.overlay)
+    var staged = s.staging
+    var st = stat()
+    guard
+      (try? overlay.anchorPath(RecordLocks.identity(fd, entry, overlay), into: &staged)) != nil
+    else { return true }
+    return unsafe lx_fstatat(AT_FDCWD, staged.cString, &st, AT_SYMLINK_NOFOLLOW) == 0
   }
 
   /// The object's current name and node; nil when the descriptor is no lower object of an overlay.

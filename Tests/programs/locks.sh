@@ -1,0 +1,229 @@
+# Locks on files that begin on a lower and are copied up in the middle: the same who excludes whom as on a
+# plain file.
+. "$HERE/lib/harness.bash"
+make_fixture
+needs_program "locks" gcc || exit 0
+needs_program "locks" python3 || exit 0
+
+gcc -O1 -Wall "$HERE/lib/exclusion.c" -o "$AUX/exclusion"
+mkdir "$FIXTURE/locked"
+for i in {0..119}; do echo data >"$FIXTURE/locked/f$i"; done
+for seed in 1 2 3; do
+  ignoring='locked' like_plain "six processes exclude each other while files are copied up (seed $seed)" <<BODY
+"\$AUX/exclusion" locked 120 6 $seed
+BODY
+done
+
+# One who holds and one who waits, on two descriptors of which one is on the lower. That the waiter sleeps is
+# seen in /proc, not by a clock.
+cat >"$AUX/waits.py" <<'PYTHON'
+import fcntl, os, signal, struct
+
+F_OFD_SETLK, F_OFD_SETLKW = 37, 38
+
+
+def lock(kind, fd, type_, wait):
+    if kind == "flock":
+        flags = {"r": fcntl.LOCK_SH, "w": fcntl.LOCK_EX, "u": fcntl.LOCK_UN}[type_]
+        fcntl.flock(fd, flags | (0 if wait else fcntl.LOCK_NB))
+        return
+    words = struct.pack("hhqqi4x", {"r": fcntl.F_RDLCK, "w": fcntl.F_WRLCK, "u": fcntl.F_UNLCK}[type_], 0, 0, 0, 0)
+    if kind == "record":
+        fcntl.fcntl(fd, fcntl.F_SETLKW if wait else fcntl.F_SETLK, words)
+    else:
+        fcntl.fcntl(fd, F_OFD_SETLKW if wait else F_OFD_SETLK, words)
+
+
+def asleep(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] == "S"
+
+
+class Child:
+    def __init__(self, body):
+        there, back = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(there[1])
+            body(lambda: os.read(there[0], 1), lambda text: os.write(back[1], text))
+            os._exit(0)
+        os.close(there[0])
+        os.close(back[1])
+        self.there, self.back = there[1], back[0]
+
+    def go(self):
+        os.write(self.there, b".")
+
+    def answer(self):
+        return os.read(self.back, 1).decode()
+
+    def end(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.there)
+        os.close(self.back)
+
+
+def out_of_time(*_):
+    raise TimeoutError
+
+
+def case(kind, name, lower_holds, how):
+    # Read locks alone may be had through a descriptor for reading.
+    types = ("w", "w") if kind == "flock" else ("r", "w") if lower_holds else ("w", "r")
+
+    def hold(wait, say):
+        fd = os.open(name, os.O_RDONLY if lower_holds else os.O_RDWR)
+        say(b"o")
+        wait()
+        lock(kind, fd, types[0], False)
+        say(b"h")
+        wait()
+        lock(kind, fd, "u", False)
+        wait()
+
+    def sleep(wait, say):
+        fd = os.open(name, os.O_RDWR if lower_holds else os.O_RDONLY)
+        say(b"o")
+        wait()
+        if how == "alarm":
+            signal.signal(signal.SIGALRM, out_of_time)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        say(b"w")
+        try:
+            lock(kind, fd, types[1], True)
+            say(b"l")
+        except TimeoutError:
+            say(b"a")
+        wait()
+
+    # Who is to be on the lower opens first: the other one copies the file up.
+    bodies = (hold, sleep) if lower_holds else (sleep, hold)
+    children = []
+    for body in bodies:
+        children.append(Child(body))
+        assert children[-1].answer() == "o"
+    holder, waiter = children if lower_holds else children[::-1]
+    holder.go()
+    assert holder.answer() == "h"
+    waiter.go()
+    assert waiter.answer() == "w"
+    if how != "alarm":
+        while not asleep(waiter.pid):
+            pass
+        if how == "kill":
+            os.kill(holder.pid, signal.SIGKILL)
+        else:
+            holder.go()
+    print(kind, "lower holds" if lower_holds else "upper holds", how, waiter.answer(), flush=True)
+    for one in children:
+        one.end()
+
+
+number = 0
+for kind in "flock", "record", "description":
+    for lower_holds in True, False:
+        for how in "unlock", "kill", "alarm":
+            number += 1
+            case(kind, f"many/{number}.txt", lower_holds, how)
+PYTHON
+ignoring='many' like_plain "who waits gets the lock, across a copy-up; alarm ends the wait; so does a SIGKILL" <<'BODY'
+"$PYTHON" "$AUX/waits.py"
+BODY
+
+ignoring='README' like_plain "closing any descriptor drops the record locks of both inodes" <<'BODY'
+"$PYTHON" - <<'PY'
+import fcntl, os
+early = os.open("README", os.O_RDONLY)
+fcntl.lockf(early, fcntl.LOCK_SH | fcntl.LOCK_NB)
+late = os.open("README", os.O_RDWR)
+fcntl.lockf(late, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def other(kind):
+    pid = os.fork()
+    if pid == 0:
+        fd = os.open("README", os.O_RDWR)
+        try:
+            fcntl.lockf(fd, kind | fcntl.LOCK_NB)
+            os._exit(1)
+        except OSError:
+            os._exit(0)
+    return "refused" if os.waitpid(pid, 0)[1] == 0 else "granted"
+print(other(fcntl.LOCK_SH), other(fcntl.LOCK_EX))
+os.close(os.dup(early))
+print(other(fcntl.LOCK_SH), other(fcntl.LOCK_EX))
+PY
+BODY
+
+if needs_program "flock(1)" flock; then
+  ignoring='README' like_plain "flock(1) in a shell, on a file that a child copies up" <<'BODY'
+exec 9<README
+flock -n 9
+(echo more >>README)
+flock -n README true && echo granted || echo refused
+sh -c 'flock -n 8 && echo granted || echo refused' 8>>README
+flock -u 9
+sh -c 'flock -n 8 && echo granted || echo refused' 8>>README
+BODY
+fi
+
+"$PYTHON" - "$FIXTURE/base" <<'PY'
+import sqlite3, sys
+base = sqlite3.connect(sys.argv[1])
+base.execute("create table t(x)")
+base.executemany("insert into t values(?)", [(i,) for i in range(1000)])
+base.commit()
+PY
+ignoring='base' like_plain "sqlite3: who reads a lower database keeps a writer from committing" <<'BODY'
+"$PYTHON" - <<'PY'
+import os, sqlite3
+reader = sqlite3.connect("file:base?mode=ro", uri=True, timeout=0, isolation_level=None)
+reader.execute("begin")
+print(reader.execute("select count(*) from t").fetchone())
+def write():
+    pid = os.fork()
+    if pid == 0:
+        base = sqlite3.connect("base", timeout=0, isolation_level=None)
+        try:
+            base.execute("begin immediate")
+            base.execute("insert into t values(7)")
+            base.execute("commit")
+            print("committed", flush=True)
+        except sqlite3.OperationalError as error:
+            print(error, flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+write()
+reader.execute("commit")
+write()
+print(sqlite3.connect("base").execute("pragma integrity_check").fetchone())
+PY
+BODY
+
+if [[ $WORLD == overlock ]]; then
+  place
+  # Somebody without the overlay holds locks on the lower when it is copied up.
+  in_overlay true
+  exec 7<"$T/README"
+  "$PYTHON" -c 'import fcntl; fcntl.flock(7, fcntl.LOCK_EX)'
+  UNTOUCHED=("$T")
+  says "an outsider's lock on the lower excludes after the copy-up" $'refused\ngranted' <<'BODY'
+exec 8>>README
+flock -n 8 && echo granted || echo refused
+flock -u 7
+flock -n 8 && echo granted || echo refused
+BODY
+  exec 7<&-
+
+  place
+  mkdir -p "$SCRATCH/upper2" "$SCRATCH/work2"
+  second="lowerdir=$T,upperdir=$SCRATCH/upper2,workdir=$SCRATCH/work2,target=$T"
+  export second
+  says "two overlays exclude each other on a file that neither has copied up" $'granted\nrefused\ngranted' <<'BODY'
+exec 8<README
+flock -n 8 && echo granted || echo refused
+OVERLOCK=$second LD_PRELOAD=$LD_PRELOAD sh -c 'flock -n README true && echo granted || echo refused'
+flock -u 8
+OVERLOCK=$second LD_PRELOAD=$LD_PRELOAD sh -c 'flock -n README true && echo granted || echo refused'
+BODY
+  rm -rf "$SCRATCH/upper2" "$SCRATCH/work2"
+fi
