@@ -162,6 +162,15 @@ public func ovlListingOf(_ fd: Int32, _ error: UnsafeMutablePointer<Int>?)
   }
 }
 
+@c(ovl_hides)
+public func ovlHides(_ fd: Int32, _ name: UnsafePointer<CChar>?) -> Int32 {
+  guard let name = unsafe name else { return 0 }
+  let entry = DescriptorTable.entry(fd)
+  if entry.isKnown, !entry.isOurs { return 0 }
+  var st = stat()
+  return unsafe lx_fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.isWhiteoutNode ? 1 : 0
+}
+
 @c(ovl_listing_drop)
 public func ovlListingDrop(_ fd: Int32) { Listing.outdate(fd) }
 

@@ -207,7 +207,7 @@ extension Overlay {
 
   /// Whether a lower would show through at the name of a node.
   private func uncovers(_ node: Node) -> Bool {
-    node.has(Node.below | Node.merged) || (node.kind != .none && node.layer > 0)
+    node.has(Node.below) || (node.kind != .none && node.layer > 0)
   }
 
   /// Prepares a directory for standing at another name.

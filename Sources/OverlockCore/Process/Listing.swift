@@ -40,7 +40,7 @@ enum Listing {
       let node = look.node
       // One layer, and its numbers are the shown ones: the kernel's answer is the right one.
       if merge.count == 1, !node.has(Node.impure), !node.has(Node.opaque),
-        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer
+        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer, !merge.mayHideFiles(0)
       {
         return nil
       }

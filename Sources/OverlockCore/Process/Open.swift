@@ -117,10 +117,10 @@ enum Open {
       _ = lx_close(fd)
       return nil
     }
-    if flags & O_PATH != 0, follow, node.kind == .unknown {
-      // O_PATH|O_NOFOLLOW opens a link itself instead of refusing it.
+    if flags & O_PATH != 0, node.kind == .unknown {
+      // O_PATH opens a link itself instead of following or refusing it, and a whiteout.
       var st = stat()
-      if unsafe lx_fstat(fd, &st) == 0, st.type == S_IFLNK {
+      if unsafe lx_fstat(fd, &st) == 0, (st.type == S_IFLNK && follow) || st.isWhiteoutNode {
         _ = lx_close(fd)
         return nil
       }
