@@ -27,6 +27,9 @@ static struct ovl_listing *listing(DIR *stream, long *error) {
   return OVL_ON() ? ovl_listing_of(dirfd(stream), error) : NULL;
 }
 
+/* A removed directory has no entries: to readdir that is the end, as libc has it. */
+static int is_removed(long error) { return error == -ENOENT; }
+
 /* The next record, NULL at the end. */
 static struct dirent *take(struct ovl_listing *l) {
   if (l->next >= l->bytes) return NULL;
@@ -45,7 +48,7 @@ HOOKED(struct dirent *, readdir, DIR *stream) {
   long error;
   struct ovl_listing *l = listing(stream, &error);
   if (l != NULL) return take(l);
-  if (error != 0) return ovl_null(error);
+  if (error != 0) return is_removed(error) ? NULL : ovl_null(error);
   struct dirent *entry;
   do entry = NEXT(readdir)(stream);
   while (entry != NULL && is_hidden(dirfd(stream), entry));
@@ -63,7 +66,7 @@ HOOKED(int, readdir_r, DIR *stream, struct dirent *entry, struct dirent **result
     return r;
   }
   *result = NULL;
-  if (l == NULL) return (int)-error;
+  if (l == NULL) return is_removed(error) ? 0 : (int)-error;
   const struct dirent *next = take(l);
   if (next == NULL) return 0;
   const size_t size = next->d_reclen < sizeof *entry ? next->d_reclen : sizeof *entry;

@@ -98,6 +98,10 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
         var here = s.here
         let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
         guard position.overlay == overlay.index else { return }
+        if position.removed {
+          st.links = 0
+          return
+        }
         var merge = Merge(overlay, s)
         let look = try overlay.lookup(here.view, s, merge: &merge)
         guard look.isWhole, look.node.kind == .directory else { return }

@@ -80,6 +80,7 @@ private func locateSlowly(
       }
       if location.trailing, node.kind != .directory { throw .notDirectory }
       if intent & UInt32(OVL_COPYUP) != 0, node.layer > 0 {
+        if node.has(Node.removed) { throw .noEntry }
         try Overlay(index: location.overlay).copyUp(
           location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
         continue

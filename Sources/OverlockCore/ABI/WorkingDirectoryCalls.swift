@@ -17,6 +17,11 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
       let node = try existing(location)
       guard node.kind == .directory else { throw .notDirectory }
       try unsafe check(lx_chdir(s.real2.unterminated))
+      if node.has(Node.removed) {
+        WorkingDirectory.storeRemoved(
+          overlay: location.overlay, layer: node.layer, location.path.view)
+        return 0
+      }
       WorkingDirectory.store(
         overlay: location.overlay, layer: node.layer, location.path.view)
       return 0
@@ -51,7 +56,8 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
       var here = s.here
       let position = try WorkingDirectory.read(into: &here)
       // A directory that is gone has no path; the kernel knows.
-      if position.overlay < 0 || position.removed { return passResult }
+      if position.removed { throw .noEntry }
+      if position.overlay < 0 { return passResult }
       let overlay = Overlay(index: position.overlay)
       var merge = Merge(overlay, s)
       let look = try overlay.lookup(here.view, s, merge: &merge)
@@ -78,9 +84,8 @@ public func ovlRealpath(
   }
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
-      guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, s) else {
-        return passResult
-      }
+      guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, textual: true, s)
+      else { return passResult }
       var shown = s.rest
       if location.overlay >= 0 {
         _ = try existing(location)

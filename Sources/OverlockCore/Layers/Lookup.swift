@@ -12,6 +12,21 @@ struct Lookup {
 
   var isWhole: Bool { length == total }
   var total: Int
+
+  init(node: Node, length: Int, hash: PathHash, directory: PathHash, total: Int) {
+    self.node = node
+    self.length = length
+    self.hash = hash
+    self.directory = directory
+    self.total = total
+  }
+
+  /// What is known of an object without a name, that had this one.
+  init(removed node: Node, at path: PathView) {
+    self.init(
+      node: node, length: path.count, hash: PathHash(0, 0), directory: PathHash(0, 0),
+      total: path.count)
+  }
 }
 
 extension Overlay {

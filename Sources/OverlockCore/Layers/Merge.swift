@@ -155,7 +155,7 @@ import CLinux
       }
       if kind != .directory {
         if found {
-          if node.layer == 0 { node.flags |= Node.below }
+          if node.layer == 0, absolute < 0, !isRelativeRedirect { node.flags |= Node.below }
           break
         }
         found = true

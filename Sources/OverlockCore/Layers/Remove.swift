@@ -121,13 +121,15 @@ extension Overlay {
         var staged = s2.staging
         if !hides {
           // Whiteouts are left in it, and lowers that a redirect leads to: it goes as a whole.
-          try self.stage(.gone, turn: parentHash, into: &staged)
+          try self.stageRemoval(.gone, turn: parentHash, of: rel, into: &staged)
           try unsafe check(lx_renameat2(AT_FDCWD, upper.cString, AT_FDCWD, staged.cString, 0))
           Fault.step()
           try? self.removeStaged(staged)
           return
         }
-        try self.makeWhiteout(turn: parentHash, directory: rel.parent, into: &staged, s)
+        try self.makeWhiteout(
+          turn: parentHash, directory: rel.parent, removing: look.node.layer > 0 ? nil : rel,
+          into: &staged, s)
         Fault.step()
         if look.node.layer > 0 {
           let r = unsafe lx_renameat2(

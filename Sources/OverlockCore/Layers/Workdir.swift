@@ -67,10 +67,17 @@ extension Overlay {
 
   /// Makes a whiteout under a staging name. On an upper that takes no device nodes: the kernel's
   /// xattr form, which needs `opaque=x` on the directory that it goes to.
-  func makeWhiteout(turn: PathHash, directory: PathView, into path: inout PathBuffer, _ s: Scratch)
-    throws(Errno)
-  {
-    try stage(.whiteout, turn: turn, into: &path)
+  ///
+  /// - Parameter removing: the directory that is to be exchanged for the whiteout, if it is one.
+  func makeWhiteout(
+    turn: PathHash, directory: PathView, removing: PathView? = nil, into path: inout PathBuffer,
+    _ s: Scratch
+  ) throws(Errno) {
+    if let removing {
+      try stageRemoval(.whiteout, turn: turn, of: removing, into: &path)
+    } else {
+      try stage(.whiteout, turn: turn, into: &path)
+    }
     if !has(OVL_XATTR_WHITEOUTS) {
       try unsafe check(lx_mknodat(AT_FDCWD, path.cString, UInt32(S_IFCHR), 0))
       return

@@ -28,7 +28,11 @@ enum Listing {
     try unsafe withScratch { (s) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? in
       var here = s.here
       let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
-      if position.removed { return nil }
+      if position.removed {
+        // A lower directory goes on listing what is no longer shown.
+        if position.overlay >= 0, position.layer > 0 { throw .noEntry }
+        return nil
+      }
       guard position.overlay >= 0 else {
         if !entry.isKnown { DescriptorTable.set(fd, .plain) }
         return nil

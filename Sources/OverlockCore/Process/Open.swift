@@ -185,6 +185,7 @@ enum Open {
       }
       if isTemporary(flags) {
         guard overlay.hasUpper else { throw .readOnly }
+        if node.has(Node.removed) { throw .noEntry }
         if node.layer > 0 {
           try overlay.copyUp(rel, truncate: false)
           return nil
@@ -209,10 +210,16 @@ enum Open {
       if writes(flags), node.layer > 0 {
         if flags & O_DIRECTORY != 0 { throw .notDirectory }
         guard overlay.hasUpper else { throw .readOnly }
+        if node.has(Node.removed) { throw .noEntry }
         try unsafe mayWrite(s.real2.unterminated, flags)
         try overlay.copyUp(rel, truncate: flags & O_TRUNC != 0)
         return nil
       }
+    }
+    if node.has(Node.removed) {
+      // Only /proc or "." lead there.
+      result = try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode))
+      return register(result, overlay, node, rel)
     }
     result = unsafe openReal(s.real2.unterminated, flags & ~O_CREAT, mode)
     if result == -Int(ENOENT) { return nil }
@@ -238,7 +245,7 @@ enum Open {
     let isDirectory = node.kind == .directory
     DescriptorTable.set(
       fd, DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory))
-    if isDirectory {
+    if isDirectory, !node.has(Node.removed) {
       DescriptorTable.setSlot(
         fd, overlay: overlay.index, epoch: overlay.registry?.positions ?? 0, layer: node.layer,
         rel)

@@ -11,6 +11,8 @@ enum WorkingDirectory {
     var layer: Int
     /// The directory was removed: only "." and ".." still lead somewhere from it.
     var removed = false
+    /// And stands under a staging name: the kernel's ".." of it is a folder of the workdir.
+    var staged = false
   }
 
   /// The working directory's position; writes its path.
@@ -51,20 +53,21 @@ enum WorkingDirectory {
     let n = unsafe lx_getcwd(
       UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self), path.capacity - 1)
     if n == -Int(ENOENT) {
-      // Where it was is all that is left of it.
-      let cwd = unsafe ovl_cwd_now()!
-      if unsafe cwd.pointee.known == 1 && cwd.pointee.overlay >= 0 {
-        path.count = 0
-        try unsafe path.append(PathView(ovl_cwd_path(), Int(cwd.pointee.length)))
-        return unsafe Position(
-          overlay: Int(cwd.pointee.overlay), layer: Int(cwd.pointee.layer), removed: true)
-      }
       let link = unsafe lx_readlinkat(
         AT_FDCWD, "/proc/self/cwd",
         UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self),
         path.capacity - 1)
       path.count = try check(link)
-      return removed(&path)
+      let found = try removed(&path)
+      let cwd = unsafe ovl_cwd_now()!
+      if found.overlay < 0, unsafe cwd.pointee.known == 1 && cwd.pointee.overlay >= 0 {
+        // Where it was is all that is left of it.
+        path.count = 0
+        try unsafe path.append(PathView(ovl_cwd_path(), Int(cwd.pointee.length)))
+        return unsafe Position(
+          overlay: Int(cwd.pointee.overlay), layer: 0, removed: true, staged: true)
+      }
+      return found
     }
     try check(n)
     path.count = n > 0 ? n - 1 : 0
@@ -74,15 +77,18 @@ enum WorkingDirectory {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
-      if layer < overlay.layerCount { _ = try overlay.followMoved(&path, layer: layer) }
-      return Position(overlay: overlay.index, layer: layer)
+      let removed = try overlay.followLower(&path, layer: layer)
+      return Position(overlay: overlay.index, layer: layer, removed: removed)
     }
     return Position(overlay: -1, layer: 0)
   }
 
   /// The position of a removed directory, from what /proc shows of it.
-  private static func removed(_ path: inout PathBuffer) -> Position {
+  private static func removed(_ path: inout PathBuffer) throws(Errno) -> Position {
     if path.view.hasSuffix(" (deleted)") { path.count -= 10 }
+    if let index = try readStaged(&path) {
+      return Position(overlay: index, layer: 0, removed: true, staged: true)
+    }
     guard let (overlay, rel, layer) = RealPaths.merged(path.view) else {
       return Position(overlay: -1, layer: 0, removed: true)
     }
@@ -90,6 +96,18 @@ enum WorkingDirectory {
     for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
     path.count = rel.count
     return Position(overlay: overlay.index, layer: layer, removed: true)
+  }
+
+  /// Replaces a staging name by the merged path that it carries; the overlay's index.
+  static func readStaged(_ path: inout PathBuffer) throws(Errno) -> Int? {
+    try withScratch { (s) throws(Errno) -> Int? in
+      var rel = s.rest
+      for i in 0..<Overlay.count where try Overlay(index: i).readStaged(path.view, into: &rel) {
+        try path.set(rel.view)
+        return i
+      }
+      return nil
+    }
   }
 
   static func store(overlay: Int, layer: Int, _ path: PathView) {
@@ -136,10 +154,13 @@ enum WorkingDirectory {
       throw .notDirectory
     }
     if st.links == 0 {
-      if let (overlay, layer) = try DescriptorTable.slot(fd, into: &path, stale: true) {
-        return Position(overlay: overlay, layer: layer, removed: true)
+      let found = try removed(&path)
+      if found.overlay < 0,
+        let (overlay, _) = try DescriptorTable.slot(fd, into: &path, stale: true)
+      {
+        return Position(overlay: overlay, layer: 0, removed: true, staged: true)
       }
-      return removed(&path)
+      return found
     }
     if !entry.isKnown || entry.isOurs,
       let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: true)
@@ -147,8 +168,10 @@ enum WorkingDirectory {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
-      if layer < overlay.layerCount { _ = try overlay.followMoved(&path, layer: layer) }
       let epoch = overlay.registry?.positions ?? 0
+      if try overlay.followLower(&path, layer: layer) {
+        return Position(overlay: overlay.index, layer: layer, removed: true)
+      }
       // A slot is only cleared with an entry that says something.
       if !entry.isKnown {
         DescriptorTable.set(
