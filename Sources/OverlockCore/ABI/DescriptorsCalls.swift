@@ -67,26 +67,36 @@ private func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> Descr
 public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   guard let st = unsafe st else { return }
   let entry = DescriptorTable.entry(fd)
+  var removed = false
   if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
     let r = bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
-        guard let (overlay, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return 0 }
-        try unsafe check(
-          lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
-        unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
-        return 1
+        switch try DescriptorObject.standing(fd, entry, s) {
+        case .current: return 0
+        case .removed:
+          removed = true
+          return 0
+        case .upper(let overlay, let node):
+          try unsafe check(
+            lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
+          unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
+          return 1
+        }
       }
     }
     if r == 1 { return }
   }
   guard
-    let (overlay, node) = unsafe subject(fd, st.pointee.device, st.pointee.st_mode)
+    let (overlay, found) = unsafe subject(fd, st.pointee.device, st.pointee.st_mode)
   else { return }
+  var node = found
+  if removed { node.flags |= Node.removed }
   unsafe fix(fd, overlay, node, &st.pointee)
 }
 
 private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat) {
   st.device = overlay.device
+  if node.has(Node.removed) { st.links = 0 }
   if node.shownInode != 0 {
     st.inode = node.shownInode
   } else if node.layer > 0 {
@@ -127,20 +137,29 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
   let device =
     (major & 0xfff) << 8 | (major & ~0xfff) << 32 | (minor & 0xff) | (minor & ~0xff) << 12
   let entry = DescriptorTable.entry(fd)
+  var removed = false
   if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
     let r = bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
-        guard let (overlay, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return 0 }
-        let mask = unsafe buffer.load(as: UInt32.self)
-        try unsafe check(
-          lx_statx(AT_FDCWD, s.real2.unterminated, AT_SYMLINK_NOFOLLOW, mask, buffer))
-        unsafe fixStatx(overlay, node, buffer, s.real2.unterminated)
-        return 1
+        switch try DescriptorObject.standing(fd, entry, s) {
+        case .current: return 0
+        case .removed:
+          removed = true
+          return 0
+        case .upper(let overlay, let node):
+          let mask = unsafe buffer.load(as: UInt32.self)
+          try unsafe check(
+            lx_statx(AT_FDCWD, s.real2.unterminated, AT_SYMLINK_NOFOLLOW, mask, buffer))
+          unsafe fixStatx(overlay, node, buffer, s.real2.unterminated)
+          return 1
+        }
       }
     }
     if r == 1 { return }
   }
-  guard let (overlay, node) = subject(fd, device, mode) else { return }
+  guard let (overlay, found) = subject(fd, device, mode) else { return }
+  var node = found
+  if removed { node.flags |= Node.removed }
   var st = stat()
   st.st_mode = mode
   st.inode = unsafe buffer.load(fromByteOffset: 32, as: UInt64.self)

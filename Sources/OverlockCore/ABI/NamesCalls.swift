@@ -10,7 +10,7 @@ private func changeName(
   _ body: (Location, Overlay) throws(Errno) -> Void
 ) -> Int {
   guard let path = unsafe path, unsafe isPath(path) else { return passResult }
-  return withPath { _ in
+  return unsafe withPath { _ in
     return bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         for attempt in 0..<16 {
@@ -175,8 +175,6 @@ public func ovlLink(
     if from.overlay != to.overlay {
       return try CrossBorder.link(from, to, flags: flags, s)
     }
-    if from.lookup.node.kind == .none { throw .noEntry }
-    if from.trailing, from.lookup.node.kind != .directory { throw .notDirectory }
     try Overlay(index: from.overlay).link(from.path.view, to.path.view)
     return 0
   }
@@ -225,8 +223,23 @@ private func twoNames(
         for attempt in 0..<16 {
           let from = try unsafe Resolve.walk(
             oldDirfd, old, follow: followOld, naming: namingOld, s)
-          let to = try unsafe Resolve.walk(
-            newDirfd, new, follow: false, naming: true, s2)
+          // link(2) looks its first name up to the end before it looks at the second.
+          if !namingOld, let from, from.overlay >= 0 { _ = try existing(from) }
+          let to: Location?
+          do throws(Errno) {
+            to = try unsafe Resolve.walk(newDirfd, new, follow: false, naming: true, s2)
+          } catch {
+            if !namingOld, (from?.overlay ?? -1) < 0 {
+              let flags = followOld ? 0 : AT_SYMLINK_NOFOLLOW
+              var st = stat()
+              if let from {
+                try unsafe check(lx_fstatat(AT_FDCWD, from.path.terminated, &st, flags))
+              } else {
+                try unsafe check(lx_fstatat(oldDirfd, old, &st, flags))
+              }
+            }
+            throw error
+          }
           if from == nil, to == nil {
             Outside.noteChange()
             return passResult

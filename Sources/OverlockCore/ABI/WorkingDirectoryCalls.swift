@@ -94,6 +94,7 @@ public func ovlRealpath(
       } else {
         try unsafe check(lx_faccessat2(AT_FDCWD, location.path.terminated, F_OK, 0))
         try shown.append(location.path.view)
+        while shown.count > 1, shown.view[shown.count - 1] == slash { shown.count -= 1 }
       }
       if shown.count == 0 { try shown.append(slash) }
       guard shown.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }

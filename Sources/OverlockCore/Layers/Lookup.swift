@@ -158,6 +158,14 @@ extension Overlay {
     _ = unsafe real.cString
   }
 
+  /// Whether a group of hard links has its upper inode; its path is then in `s.real2`.
+  func isIndexed(_ shown: UInt64, _ s: Scratch) throws(Errno) -> Bool {
+    var path = s.real2
+    try indexPath(shown, into: &path)
+    var st = stat()
+    return unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0
+  }
+
   /// `workdir/overlock/index/<shown inode>`: the upper inode of a group of hard links.
   func indexPath(_ shown: UInt64, into path: inout PathBuffer) throws(Errno) {
     path.count = 0

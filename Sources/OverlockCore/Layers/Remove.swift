@@ -27,6 +27,8 @@ extension Overlay {
       let r = unsafe lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0)
       if r < 0 { try? self.removeStaged(staged) }
       try check(r)
+      // Descriptors of the lower object have to look again.
+      self.registry?.noteCopyUp()
       Fault.step()
     }
   }

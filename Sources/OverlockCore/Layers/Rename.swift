@@ -171,6 +171,8 @@ extension Overlay {
           try? self.noteMoves(new, old, from.node, fromMerge, to.node, toMerge, exchange)
           throw error
         }
+        // Descriptors of a lower object that was replaced have to look again.
+        if !exchange, to.node.kind != .none { self.registry?.noteCopyUp() }
         Fault.step()
         return true
       }

@@ -142,9 +142,11 @@ enum Open {
   ) throws(Errno) -> Int {
     try withScratch { (s) throws(Errno) -> Int in
       for _ in 0..<32 {
+        // With a slash at its end the name is not even looked at: fs/namei.c, open_last_lookups.
+        let slashed = unsafe flags & (O_CREAT | O_PATH) == O_CREAT && endsInSlash(path)
         guard
           let location = try unsafe Resolve.walk(
-            dirfd, path, follow: follow, fresh: true, s)
+            dirfd, path, follow: follow && !slashed, naming: slashed, fresh: true, s)
         else { return passResult }
         // openat2's restrictions are about the caller's own path, which we do not keep to.
         if resolve != 0 { throw Errno(rawValue: ENOSYS) }
@@ -158,6 +160,11 @@ enum Open {
     }
   }
 
+  private static func endsInSlash(_ path: UnsafePointer<CChar>) -> Bool {
+    let text = unsafe PathView(path)
+    return text[text.count - 1] == slash
+  }
+
   /// One try. nil: something changed or was prepared, walk again.
   private static func attempt(
     _ location: Location, _ flags: Int32, _ mode: UInt32, _ s: Scratch
@@ -167,7 +174,11 @@ enum Open {
     let rel = location.path.view
     let creates = flags & O_CREAT != 0 && flags & O_PATH == 0
     var result: Int
-    if creates, location.trailing, node.kind != .directory { throw .isDirectory }
+    if node.has(Node.indexed) {
+      // The group's file in the index is nobody's name, and /proc would tell it.
+      if (try? overlay.materialize(rel)) != nil { return nil }
+    }
+    if creates, location.trailing, location.last == .name { throw .isDirectory }
     switch node.kind {
     case .none, .unknown:
       guard creates else { throw .noEntry }

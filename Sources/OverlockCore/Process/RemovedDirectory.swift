@@ -9,6 +9,8 @@ struct RemovedDirectory {
   /// "." or "/proc/self/fd/N", and as many "/.." as were taken. Empty: no way leads to it.
   private var handle: PathBuffer
   private let scratch: Scratch
+  /// When a directory without a handle was removed, at the latest.
+  private var since = UInt64(0)
   /// Where it was, in `scratch.spare` when a magic link led here.
   private(set) var path: PathView
 
@@ -81,9 +83,9 @@ struct RemovedDirectory {
 
   /// Goes to the directory that this one was in. nil: that one has a name, `overlay` and `here`.
   func parent(_ overlay: inout Int, _ here: inout PathBuffer) throws(Errno) -> RemovedDirectory? {
-    if position.staged || handle.count == 0 {
+    if position.staged {
       here.count = here.view.parent.count
-      return nil
+      return try lost(overlay, here)
     }
     var above = self
     try above.handle.append("/..")
@@ -94,11 +96,54 @@ struct RemovedDirectory {
     return above.position.removed ? above : nil
   }
 
+  /// The parent of a directory with a staging name, by its path. What stands there may be younger than
+  /// the removal: then that parent has no name either, and no way leads to it.
+  private func lost(_ overlay: Int, _ here: PathBuffer) throws(Errno) -> RemovedDirectory? {
+    if here.count == 0 { return nil }
+    var above = self
+    if handle.count > 0 {
+      var own = scratch.link
+      try own.append(handle.view)
+      try own.append("/.")
+      above.since = unsafe Times.read(own.cString).changed
+      above.handle.count = 0
+    }
+    above.path = here.view
+    let born = try withScratch { (s) throws(Errno) -> UInt64? in
+      let overlay = Overlay(index: overlay)
+      var merge = Merge(overlay, s)
+      let look = try overlay.lookup(here.view, s, merge: &merge)
+      guard look.isWhole, look.node.kind == .directory else { return nil }
+      // A copy is as old as what it was made from.
+      if look.node.layer > 0 || look.node.shownInode != 0 { return 0 }
+      return unsafe Times.read(s.real2.unterminated).born
+    }
+    if let born, born <= above.since { return nil }
+    return above
+  }
+
+  private struct Times {
+    var born: UInt64
+    var changed: UInt64
+
+    /// struct statx: stx_btime at 80, stx_ctime at 96. 0 where there is none.
+    static func read(_ path: UnsafePointer<CChar>) -> Times {
+      var words: InlineArray<32, UInt64> = InlineArray(repeating: 0)
+      let r = unsafe withUnsafeMutablePointer(to: &words) {
+        unsafe lx_statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, 0x880, UnsafeMutableRawPointer($0))
+      }
+      guard r == 0 else { return Times(born: 0, changed: 0) }
+      func time(_ i: Int) -> UInt64 { words[i] &* 1_000_000_000 &+ (words[i + 1] & 0xffff_ffff) }
+      return Times(born: time(10), changed: time(12))
+    }
+  }
+
   /// The end of a walk.
   func location(
     _ overlay: Int, _ here: PathBuffer, last: Location.Last, touched: Bool, _ scratch: Scratch
   ) throws(Errno) -> Location {
     var node = Node(.directory, layer: position.layer, flags: Node.removed)
+    if handle.count == 0 { throw .noEntry }
     if overlay >= 0 {
       var real = scratch.real2
       try real.append(handle.view)
