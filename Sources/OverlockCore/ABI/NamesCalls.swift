@@ -128,11 +128,6 @@ public func ovlRename(
       if exists, flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
       if !exists, flags & UInt32(RENAME_EXCHANGE) != 0 { throw .noEntry }
     }
-    if from.overlay >= 0, from.trailing, from.lookup.node.kind != .none,
-      from.lookup.node.kind != .directory
-    {
-      throw .notDirectory
-    }
     if from.overlay != to.overlay {
       return try CrossBorder.rename(from, to, flags: flags, s)
     }

@@ -16,7 +16,13 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
       }
       let node = try existing(location)
       guard node.kind == .directory else { throw .notDirectory }
-      try unsafe check(lx_chdir(s.real2.unterminated))
+      if node.has(Node.removed), unsafe s.real2.unterminated.pointee == 0 {
+        let fd = try Overlay(index: location.overlay).openRemoved(location.path.view, O_PATH)
+        defer { _ = lx_close(fd) }
+        try check(lx_fchdir(fd))
+      } else {
+        try unsafe check(lx_chdir(s.real2.unterminated))
+      }
       if node.has(Node.removed) {
         WorkingDirectory.storeRemoved(
           overlay: location.overlay, layer: node.layer, location.path.view)

@@ -52,6 +52,21 @@ extension Overlay {
     if path.count - start + 20 > 255 { path.count = start }
   }
 
+  /// A directory without a name, that was once `rel`: for one that was removed together with what led
+  /// to it, which no call can reach any more.
+  func openRemoved(_ rel: PathView, _ flags: Int32) throws(Errno) -> Int32 {
+    try withScratch { (s) throws(Errno) -> Int32 in
+      var hash = self.emptyHash
+      hash.appendComponents(rel.parent)
+      var path = s.staging
+      try self.stageRemoval(.gone, turn: hash, of: rel, into: &path)
+      try unsafe check(lx_mkdirat(AT_FDCWD, path.cString, 0o700))
+      let opened = unsafe lx_openat(AT_FDCWD, path.cString, flags | O_DIRECTORY, 0)
+      _ = unsafe lx_unlinkat(AT_FDCWD, path.cString, AT_REMOVEDIR)
+      return Int32(truncatingIfNeeded: try check(opened))
+    }
+  }
+
   /// The merged path of what has a staging name, from the kernel's words without " (deleted)".
   /// False: they are no staging name, or one that says nothing.
   func readStaged(_ real: PathView, into rel: inout PathBuffer) throws(Errno) -> Bool {

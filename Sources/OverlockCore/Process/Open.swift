@@ -229,6 +229,10 @@ enum Open {
     }
     if node.has(Node.removed) {
       // Only /proc or "." lead there.
+      if unsafe s.real2.unterminated.pointee == 0 {
+        let fd = try overlay.openRemoved(rel, flags)
+        return register(Int(fd), overlay, node, rel)
+      }
       result = try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode))
       return register(result, overlay, node, rel)
     }

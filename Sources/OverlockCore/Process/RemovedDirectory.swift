@@ -143,9 +143,11 @@ struct RemovedDirectory {
     _ overlay: Int, _ here: PathBuffer, last: Location.Last, touched: Bool, _ scratch: Scratch
   ) throws(Errno) -> Location {
     var node = Node(.directory, layer: position.layer, flags: Node.removed)
-    if handle.count == 0 { throw .noEntry }
-    if overlay >= 0 {
-      var real = scratch.real2
+    var real = scratch.real2
+    if handle.count == 0 {
+      // It is there, and the kernel finds nothing at an empty path.
+      _ = unsafe real.cString
+    } else if overlay >= 0 {
       try real.append(handle.view)
       try real.append("/.")
       let path = unsafe real.cString
