@@ -57,6 +57,7 @@ HOOKED(int, bind, int fd, const struct sockaddr *address, socklen_t length) {
   const int done = NEXT(bind)(fd, to.address, to.length);
   if (done < 0 && errno != EADDRINUSE && to.address != address)
     KEEPING_ERRNO(ovl_bind_failed(address, length));
+  if (done == 0 && to.address != address) ovl_bound(to.address, to.length, address, length);
   release(&to);
   return done;
 }

@@ -183,6 +183,8 @@ long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
 long ovl_sockaddr(const void *address, unsigned length, int creating, void *out /* 128 bytes */,
                   unsigned *outlen, int *hold);
 /* To be called when a bind of an address that ovl_sockaddr rewrote has failed. */
+/* After a bind to `real` in place of the program's own address: keeps that for ovl_sockaddr_shown. */
+void ovl_bound(const void *real, unsigned real_length, const void *address, unsigned length);
 void ovl_bind_failed(const void *address, unsigned length);
 /* The reverse, in place, for getsockname/getpeername/accept/recvfrom: new length. */
 unsigned ovl_sockaddr_shown(void *address, unsigned length, unsigned capacity);

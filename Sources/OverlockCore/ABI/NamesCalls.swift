@@ -187,6 +187,22 @@ private func linkDescriptor(
     let rel = location.path.view
     try withScratch { (s) throws(Errno) in
       var here = s.here
+      switch try DescriptorObject.standing(fd, entry, s) {
+      case .removed: throw .noEntry
+      case .upper(let group, let node) where node.has(Node.removed):
+        // Only other names of its hard-link group are left, and their file in the index.
+        guard group.index == overlay.index else { throw .crossDevice }
+        let source = s.real2.written
+        try overlay.copyUpParents(rel)
+        var parent = s.rest
+        try overlay.upperPath(rel.parent, into: &parent)
+        try overlay.markImpureChecked(rel.parent, parent)
+        _ = try unsafe overlay.create(rel, isNew: false) {
+          unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
+        }
+        return
+      default: break
+      }
       if entry.isLower || !entry.isKnown,
         let (source, _) = try DescriptorObject.find(fd, entry, &here, s)
       {

@@ -78,6 +78,78 @@ public func ovlSockaddr(
   }
 }
 
+/// The text of a pathname address.
+private func sockName(_ address: UnsafeRawPointer, _ length: UInt32) -> PathView {
+  let name = unsafe (address + 2).assumingMemoryBound(to: UInt8.self)
+  var count = 0
+  while count < Int(length) - 2, unsafe name[count] != 0 { count += 1 }
+  return unsafe PathView(name, count)
+}
+
+/// Names of bound sockets: `workdir/overlock/sockets/<hash of the name that the kernel has>` is a
+/// symbolic link whose text is the name as the program gave it. A peer in any process is told that.
+private struct SocketNote {
+  private var path: PathBuffer
+  private let folder: Int
+
+  init(_ overlay: Overlay, _ real: PathView, _ s: Scratch) throws(Errno) {
+    path = s.staging
+    try path.append(overlay.work)
+    try path.append("/sockets")
+    folder = path.count
+    var hash = PathHash(1, 2)
+    unsafe hash.append(real.base, real.count)
+    try path.append(slash)
+    try path.append(hex: hash.a)
+    try path.append(hex: hash.b)
+    _ = unsafe path.cString
+  }
+
+  func write(_ name: PathView, _ s: Scratch) throws(Errno) {
+    var text = s.link
+    try text.append(name)
+    _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0)
+    var r = unsafe lx_symlinkat(text.cString, AT_FDCWD, path.terminated)
+    if r == -Int(ENOENT) {
+      // A workdir that another build made.
+      var directory = s.rest
+      try directory.append(path.view.prefix(folder))
+      _ = unsafe lx_mkdirat(AT_FDCWD, directory.cString, 0o700)
+      r = unsafe lx_symlinkat(text.cString, AT_FDCWD, path.terminated)
+    }
+    try check(r)
+  }
+
+  func read(into text: inout PathBuffer) -> Bool {
+    let n = unsafe lx_readlinkat(
+      AT_FDCWD, path.terminated,
+      UnsafeMutableRawPointer(text.base).assumingMemoryBound(to: CChar.self), 109)
+    guard n > 0 else { return false }
+    text.count = n
+    return true
+  }
+}
+
+@c(ovl_bound)
+public func ovlBound(
+  _ real: UnsafeRawPointer?, _ realLength: UInt32, _ address: UnsafeRawPointer?, _ length: UInt32
+) {
+  guard let real = unsafe real, let address = unsafe address else { return }
+  let given = unsafe sockName(address, length)
+  let bound = unsafe sockName(real, realLength)
+  // A name that cannot be kept is shown as the absolute path that it leads to.
+  try? withScratch { (s) throws(Errno) in
+    for i in 0..<Overlay.count {
+      let overlay = Overlay(index: i)
+      guard overlay.hasUpper,
+        bound.isAt(orBelow: overlay.layerPath(0)) || bound.hasPrefix("/proc/self/fd/")
+      else { continue }
+      try SocketNote(overlay, bound, s).write(given, s)
+      return
+    }
+  }
+}
+
 /// After a bind that failed: a lower's name that the whiteout hid is hidden again.
 @c(ovl_bind_failed)
 public func ovlBindFailed(_ address: UnsafeRawPointer?, _ length: UInt32) {
@@ -129,16 +201,26 @@ public func ovlSockaddrShown(
   else { return length }
   let name = unsafe (address + 2).assumingMemoryBound(to: UInt8.self)
   guard unsafe name[0] == slash else { return length }
-  var count = 0
-  while count < Int(length) - 2, unsafe name[count] != 0 { count += 1 }
-  guard
-    let (overlay, rel, _) = unsafe RealPaths.merged(PathView(name, count), lowers: true)
-  else { return length }
+  let real = unsafe sockName(address, length)
+  let merged = RealPaths.merged(real, lowers: true)
+  guard merged != nil || real.hasPrefix("/proc/self/fd/") else { return length }
   do throws(Errno) {
     return try withScratch { (s) throws(Errno) -> UInt32 in
       var shown = s.rest
-      try shown.append(overlay.target)
-      try shown.appendBelow(rel)
+      if let (overlay, rel, layer) = merged {
+        let known = layer == 0 ? try SocketNote(overlay, real, s).read(into: &shown) : false
+        if !known {
+          shown.count = 0
+          try shown.append(overlay.target)
+          try shown.appendBelow(rel)
+        }
+      } else {
+        var known = false
+        for i in 0..<Overlay.count where !known && Overlay(index: i).hasUpper {
+          known = try SocketNote(Overlay(index: i), real, s).read(into: &shown)
+        }
+        if !known { return length }
+      }
       // What the caller's buffer cannot hold is cut off, as accept(2) does; the length says so.
       let room = min(Int(capacity) - 2, 108)
       let kept = min(shown.count, room)

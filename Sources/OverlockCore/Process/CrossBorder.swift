@@ -54,6 +54,14 @@ enum CrossBorder {
   static func link(_ from: Location, _ to: Location, flags: Int32, _ s: Scratch)
     throws(Errno) -> Int
   {
+    if to.overlay < 0 {
+      // What linking would have met before it.
+      if try exists(to) { throw .exists }
+      var parent = s.rest
+      try parent.append(to.path.view.parent)
+      try parent.append(slash)
+      try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
+    }
     guard from.overlay < 0, to.overlay >= 0 else { throw .crossDevice }
     let source = unsafe from.path.terminated
     _ = try unsafe Overlay(index: to.overlay).create(to.path.view, isNew: false) {
