@@ -193,10 +193,7 @@ private func linkDescriptor(
         // Only other names of its hard-link group are left, and their file in the index.
         guard group.index == overlay.index else { throw .crossDevice }
         let source = s.real2.written
-        try overlay.copyUpParents(rel)
-        var parent = s.rest
-        try overlay.upperPath(rel.parent, into: &parent)
-        try overlay.markImpureChecked(rel.parent, parent)
+        try overlay.markParentImpure(rel, s)
         _ = try unsafe overlay.create(rel, isNew: false) {
           unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
         }
@@ -209,6 +206,8 @@ private func linkDescriptor(
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
+        // It goes on showing its origin's inode number.
+        if entry.ino != 0 { try overlay.markParentImpure(rel, s) }
         _ = try unsafe overlay.create(rel, isNew: false) {
           unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags)
         }

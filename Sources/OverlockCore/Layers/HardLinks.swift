@@ -161,10 +161,7 @@ extension Overlay {
       guard look.node.layer == 0 else { throw .again }
       let source = s.real2.written
       if look.node.shownInode != 0 {
-        try self.copyUpParents(new)
-        var parent = s.rest
-        try self.upperPath(new.parent, into: &parent)
-        try self.markImpureChecked(new.parent, parent)
+        try self.markParentImpure(new, s)
       }
       _ = try unsafe self.create(new, isNew: false) {
         unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
@@ -174,6 +171,14 @@ extension Overlay {
 }
 
 extension Overlay {
+  /// Prepares the directory of a name for an object whose inode number is not its own.
+  func markParentImpure(_ rel: PathView, _ s: Scratch) throws(Errno) {
+    try copyUpParents(rel)
+    var parent = s.rest
+    try upperPath(rel.parent, into: &parent)
+    try markImpureChecked(rel.parent, parent)
+  }
+
   /// The difference for a path that is a magic link to an open file.
   func linkDifferenceFollowing(_ path: UnsafePointer<CChar>) -> Int {
     unsafe linkDifference(path, nofollow: 0)
