@@ -1,8 +1,9 @@
 /* New processes that are copies of this one.
  *
- * fork runs atfork handlers, and the one registered at start tells the core. _Fork and clone run
- * none and are hooked here. daemon, forkpty and login_tty fork through libc's fork, but change
- * directory and replace descriptors behind our back.
+ * fork, _Fork and clone: the child tells the core that other threads are not in it. The child handlers of
+ * pthread_atfork run before that, and may call hooks: what other threads held until then is only kept
+ * a little longer. No atfork handler of our own: registering one costs every process at its start.
+ * daemon and forkpty fork inside libc, change directory and replace descriptors behind our back.
  *
  * vfork: its child shares our memory, and with it the core's tables of descriptors and working
  * directory. The child closes, dups and changes directory before it execs, and its exec must carry
@@ -26,24 +27,35 @@
 #include <signal.h>
 #include <sys/single_threaded.h>
 
-long ovl_fork_and_wait(void) {
-  const long pid = lx_call6(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0, 0);
-  if (pid == 0) ovl_after_fork_child();
-  return pid;
-}
-
-HOOKED(pid_t, _Fork, void) {
-  const pid_t pid = NEXT(_Fork)();
-  if (OVL_ON() && pid == 0) ovl_after_fork_child();
-  return pid;
-}
-
-#pragma weak ovl_lend
-#pragma weak ovl_lend_end
-
 int ovl_lent;
 void *ovl_lent_memory;
 size_t ovl_lent_size;
+
+/* A child with memory of its own. */
+static void begin_copy(void) {
+  ovl_lent = 0;
+  ovl_after_fork_child();
+}
+
+long ovl_fork_and_wait(void) {
+  const long pid = lx_call6(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0, 0);
+  if (pid == 0) begin_copy();
+  return pid;
+}
+
+HOOKED(pid_t, fork, void) {
+  const pid_t pid = NEXT(fork)();
+  if (OVL_ON() && pid == 0) begin_copy();
+  return pid;
+}
+HOOK_ALIAS(__fork, fork);
+HOOK_ALIAS(__libc_fork, fork);
+
+HOOKED(pid_t, _Fork, void) {
+  const pid_t pid = NEXT(_Fork)();
+  if (OVL_ON() && pid == 0) begin_copy();
+  return pid;
+}
 
 /* In the parent, when the child has let go of the memory: the result of vfork. */
 __attribute__((used)) static pid_t end_lending(long pid) {
@@ -101,7 +113,7 @@ __asm__(".pushsection .text\n"
 #endif
 
 static int may_lend(void) {
-  if (ovl_lend == NULL || ovl_lent || !__libc_single_threaded || !ovl_lend()) return 0;
+  if (ovl_lent || !__libc_single_threaded || !ovl_lend()) return 0;
   return ovl_lent = 1;
 }
 
@@ -121,7 +133,7 @@ struct clone_start {
 
 static int begin_child(void *start) {
   const struct clone_start s = *(struct clone_start *)start;
-  ovl_after_fork_child();
+  begin_copy();
   return s.body(s.argument);
 }
 
@@ -137,7 +149,7 @@ HOOK_ALIAS(__clone, clone);
 
 HOOKED(int, daemon, int keep_directory, int keep_descriptors) {
   if (OVL_OFF()) return NEXT(daemon)(keep_directory, keep_descriptors);
-  const pid_t pid = fork();
+  const pid_t pid = ovl_hook_fork();
   if (pid < 0) return -1;
   if (pid > 0) (void)lx_call6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
   if (setsid() < 0) return -1;
@@ -162,6 +174,9 @@ HOOKED(int, login_tty, int fd) {
 HOOKED(int, forkpty, int *fd, char *name, const struct termios *settings,
        const struct winsize *size) {
   const int pid = NEXT(forkpty)(fd, name, settings, size);
-  if (OVL_ON() && pid == 0) ovl_fd_closing_range(STDIN_FILENO, STDERR_FILENO);
+  if (OVL_ON() && pid == 0) {
+    begin_copy();
+    ovl_fd_closing_range(STDIN_FILENO, STDERR_FILENO);
+  }
   return pid;
 }

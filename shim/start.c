@@ -17,11 +17,10 @@
 #define STATUS_CANNOT_START 125
 
 int ovl_active = -1;
-struct ovl_inherited ovl_inherited;
+/* Beside what else the start writes. */
+struct ovl_inherited ovl_inherited __attribute__((section(".data")));
 
 extern char **environ;
-int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *);
-extern void *__dso_handle __attribute__((visibility("hidden")));
 
 void ovl_complain(const char *first, ...) {
   char line[1024];
@@ -76,7 +75,7 @@ static long remember(const char *options) {
   static const char assignment[] = "OVERLOCK=";
   const size_t size = ovl_length(directory) + ovl_length(name) + 1 + sizeof assignment +
                       ovl_length(options);
-  char *at = lx_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  char *at = ovl_keep(size);
   if (at == NULL) return -ENOMEM;
   ovl_inherited.library = at;
   at = ovl_append(ovl_append(at, directory), name);
@@ -108,9 +107,6 @@ static void start(char **environment) {
     number = number * 10 + (uint64_t)(*step - '0');
   ovl_fault_step(number);
 #endif
-  /* Registered first, so it runs before the child handlers of the program, which may call hooks.
-   * _Fork, vfork and clone run no handlers and are hooked. */
-  (void)__register_atfork(NULL, NULL, ovl_after_fork_child, __dso_handle);
   ovl_active = ovl_overlays;
 }
 

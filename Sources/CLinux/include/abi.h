@@ -62,14 +62,17 @@ extern int ovl_overlays __attribute__((visibility("hidden")));
  * Errors: EINVAL options cannot be understood; else as the file system answered. */
 long ovl_start(const char *options, const char *state, char *message, size_t capacity);
 
-/* To be called in the child after fork (pthread_atfork, _Fork): drops what other threads held. */
+/* Memory for the life of the process, for its start alone (no two threads at once). NULL: none left. */
+void *ovl_keep(size_t size);
+
+/* To be called in the child after fork: drops what other threads held. */
 void ovl_after_fork_child(void);
 
 /* Around a true vfork, whose child runs in this memory while its caller sleeps; only asked of a
  * process with one thread. After ovl_lend the core keeps what it then changes (descriptors, working
  * directory) so that ovl_lend_end, called when the caller wakes, puts it back; in between it unmaps
- * nothing that the caller still needs (listings). 1: done; 0: not now, the caller copies the memory
- * instead. The shim refers to both weakly: without them vfork always copies. */
+ * nothing that the caller still needs (listings). 1: done; 0: not now (the memory is on loan already),
+ * the caller copies the memory instead. */
 int ovl_lend(void);
 void ovl_lend_end(void);
 

@@ -23,6 +23,10 @@ static inline void at_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, 
 static inline uint32_t at_add32(uint32_t *p, uint32_t v) {
   return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
 }
+static inline int at_cas32(uint32_t *p, uint32_t expected, uint32_t desired) {
+  return __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+static inline void at_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 static inline void at_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 #endif

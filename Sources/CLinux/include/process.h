@@ -67,56 +67,89 @@ struct ovl_fd {
   uint64_t seen; /* a lower file: the registry's count of copy-ups under which it was not copied up */
 };
 
-/* Where the directory open at a small descriptor is. `stamp` odd: being written. */
+/* Where a directory is: the working directory, or what a small descriptor has open. */
+struct ovl_place {
+  uint32_t stamp;   /* odd: being written */
+  int32_t overlay;  /* -1: outside, the path is absolute */
+  uint32_t length;  /* bytes of the path plus one, 0: not known */
+  uint32_t layer;   /* of the real directory */
+  uint32_t direct;  /* 1: the real directory is the layer's root plus the path */
+  uint32_t inside;  /* of the working directory: 1: in an overlay when somebody last looked */
+  uint64_t epoch;   /* the registry's `positions` under which this holds */
+  uint64_t hash[4]; /* of the path, and of the directory that it is in */
+  /* and the path, up to the capacity of the struct that this begins */
+};
+
 struct ovl_slot {
-  uint32_t stamp;
-  int32_t overlay; /* -1: outside, path is absolute */
-  uint32_t length;
-  uint32_t layer;
-  uint64_t epoch;
+  struct ovl_place place;
   char path[OVL_SLOT_PATH];
 };
 
 struct ovl_cwd {
-  uint32_t stamp;
-  int32_t overlay; /* -1: outside, path is absolute */
-  uint32_t length; /* of path */
-  uint32_t known;
-  uint32_t layer;
-  uint64_t epoch;
+  struct ovl_place place;
   char path[OVL_PATH_MAX];
 };
 
-#define OVL_TURNS_IN_FLIGHT 64
-
-struct ovl_process {
-  struct ovl_overlay overlays[OVL_MAX_OVERLAYS];
-  uint32_t longest_layer; /* bytes of the longest layer path */
-  uint32_t started;
-  uint64_t outside_key; /* tells this set of overlays apart in caches about outside paths */
-  struct ovl_fd *table; /* OVL_TABLE_FDS entries, reserved address space */
-  struct ovl_slot *slots;
-  char *scratch; /* blocks, reserved address space */
-  uint64_t scratch_busy;
+/* What a vfork child, which runs in this memory, has changed of its parent's: put back when the parent
+ * wakes. */
+#define OVL_LOAN_ENTRIES 64
+struct ovl_loan {
+  uint32_t active;
+  uint32_t count;
+  uint64_t scratch; /* scratch_busy when it began */
+  int fds[OVL_LOAN_ENTRIES];
+  struct ovl_fd entries[OVL_LOAN_ENTRIES];
   struct ovl_cwd cwd;
-  uint64_t turns[OVL_TURNS_IN_FLIGHT]; /* descriptor plus one of each turn being held */
-  uint64_t steps;                      /* numbered steps passed (fault injection) */
-  uint64_t step_to_die;
-  uint32_t umask_known;
-  char arena[16384];
-  uint32_t arena_used;
 };
 
-extern struct ovl_process ovl_process __attribute__((visibility("hidden")));
+#define OVL_TURNS_IN_FLIGHT 64
+#define OVL_SCRATCH_BLOCKS 64
+#define OVL_SCRATCH_SIZE 98304
+
+/* What the start of a process writes, and what every call reads. It lies with the initialised data: ld.so
+ * has touched that page already, and page faults are most of what a start costs. */
+#define OVL_ARENA_NEAR 640
+struct ovl_process {
+  struct ovl_fd *table; /* NULL before the start */
+  struct ovl_slot *slots;
+  char *scratch;
+  uint64_t scratch_busy;
+  uint64_t outside_key;   /* tells this set of overlays apart in caches about outside paths */
+  uint32_t longest_layer; /* bytes of the longest layer path */
+  uint32_t started;
+  uint32_t near_used; /* of the two arenas */
+  uint32_t far_used;
+  uint64_t steps; /* numbered steps passed (fault injection) */
+  uint64_t step_to_die;
+  char arena[OVL_ARENA_NEAR];
+  struct ovl_overlay overlays[OVL_MAX_OVERLAYS];
+};
+
+#define OVL_HIDDEN_DATA extern __attribute__((visibility("hidden")))
+OVL_HIDDEN_DATA struct ovl_process ovl_process;
+OVL_HIDDEN_DATA struct ovl_cwd ovl_cwd;
+OVL_HIDDEN_DATA struct ovl_loan ovl_loan;
+OVL_HIDDEN_DATA uint64_t ovl_turns_held[OVL_TURNS_IN_FLIGHT]; /* descriptor plus one of each */
+OVL_HIDDEN_DATA char ovl_arena_far[16384];
+
+/* Gives the process its tables: address space that is touched as needed. */
+void ovl_set_tables(void) __attribute__((visibility("hidden")));
 
 static inline struct ovl_process *ovl_self(void) { return &ovl_process; }
+static inline struct ovl_overlay *ovl_overlay_at(long index) { return &ovl_process.overlays[index]; }
+static inline struct ovl_loan *ovl_loan_now(void) { return &ovl_loan; }
 /* Arrays inside structs: Swift sees those as tuples, or not at all. */
-static inline struct ovl_cwd *ovl_cwd_now(void) { return &ovl_process.cwd; }
-static inline uint8_t *ovl_cwd_path(void) { return (uint8_t *)ovl_process.cwd.path; }
-static inline uint8_t *ovl_slot_path(struct ovl_slot *s) { return (uint8_t *)s->path; }
-static inline uint64_t *ovl_turns(void) { return ovl_process.turns; }
-static inline uint8_t *ovl_arena(void) { return (uint8_t *)ovl_process.arena; }
-static inline size_t ovl_arena_size(void) { return sizeof ovl_process.arena; }
+static inline struct ovl_place *ovl_cwd_place(void) { return &ovl_cwd.place; }
+static inline struct ovl_place *ovl_slot_place(int fd) { return &ovl_process.slots[fd].place; }
+static inline uint8_t *ovl_place_path(struct ovl_place *p) { return (uint8_t *)(p + 1); }
+static inline uint64_t *ovl_place_hash(struct ovl_place *p) { return p->hash; }
+static inline int *ovl_loan_fds(void) { return ovl_loan.fds; }
+static inline struct ovl_fd *ovl_loan_entries(void) { return ovl_loan.entries; }
+static inline struct ovl_place *ovl_loan_cwd(void) { return &ovl_loan.cwd.place; }
+static inline uint64_t *ovl_turns(void) { return ovl_turns_held; }
+static inline uint8_t *ovl_near(void) { return (uint8_t *)ovl_process.arena; }
+static inline uint8_t *ovl_far(void) { return (uint8_t *)ovl_arena_far; }
+static inline size_t ovl_far_size(void) { return sizeof ovl_arena_far; }
 static inline uint8_t *ovl_path_small(struct ovl_path *p) { return (uint8_t *)p->small; }
 static inline struct ovl_path *ovl_exec_file(struct ovl_exec *e) { return &e->file; }
 static inline uint8_t *ovl_exec_line(struct ovl_exec *e) { return (uint8_t *)e->line; }

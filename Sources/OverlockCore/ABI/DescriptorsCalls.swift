@@ -224,7 +224,10 @@ public func ovlDirSeek(_ fd: Int32, _ offset: off_t, _ whence: Int32) -> Int {
   let entry = DescriptorTable.entry(fd)
   guard entry.isOurs, entry.isDirectory else { return passResult }
   return bordered { () throws(Errno) in
-    guard let listing = unsafe try Listing.of(fd) else { return passResult }
+    guard let listing = unsafe try Listing.of(fd) else {
+      if whence == SEEK_SET, offset == 0 { Listing.outdate(fd) }
+      return passResult
+    }
     // Positions are one more than offsets, and 0 is the start.
     let now = unsafe listing.pointee.next == 0 ? 0 : listing.pointee.next + 1
     var position: Int

@@ -40,14 +40,15 @@ public func ovlLocate(
   }
   if fast.outcome == .inside, fast.isKnown, !fast.trailing, fast.fits,
     intent & UInt32(OVL_COPYUP) == 0,
-    fast.node.kind != .none, fast.node.kind != .link || !follow
+    fast.node.kind != .none, fast.node.kind != .link || !follow,
+    let real = unsafe fast.real(p, layer: fast.node.layer)
   {
     unsafe p.pointee.overlay = Int32(fast.overlay.index)
     unsafe p.pointee.layer = Int32(fast.node.layer)
     unsafe p.pointee.kind = fast.node.kind.rawValue
     unsafe p.pointee.flags = fast.node.flags
     unsafe p.pointee.ino = fast.node.shownInode
-    unsafe p.pointee.real = fast.real(p, layer: fast.node.layer)
+    unsafe p.pointee.real = real
     return 0
   }
   return bordered { () throws(Errno) in try unsafe locateSlowly(p, dirfd, path, intent) }

@@ -27,7 +27,7 @@ public func ovlStart(
 
 private func start(_ lines: PathView, _ message: inout PathBuffer) throws(Errno) {
   let process = unsafe ovl_self()!
-  try reserve()
+  ovl_set_tables()
   var count = 0
   var start = 0
   while start < lines.count {
@@ -57,26 +57,20 @@ private func start(_ lines: PathView, _ message: inout PathBuffer) throws(Errno)
   ovl_set_overlay_count(Int32(count))
 }
 
-/// The address space of the tables: reserved whole, touched as needed.
-private func reserve() throws(Errno) {
-  let process = unsafe ovl_self()!
-  let table = Int(OVL_TABLE_FDS) * MemoryLayout<ovl_fd>.stride
-  let slots = Int(OVL_SLOT_FDS) * MemoryLayout<ovl_slot>.stride
-  let scratch = Scratch.blockSize * Scratch.blocks
-  guard
-    let p = unsafe lx_mmap(
-      table + slots + scratch, PROT_READ | PROT_WRITE,
-      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1)
-  else { throw .noMemory }
-  unsafe process.pointee.table = p.assumingMemoryBound(to: ovl_fd.self)
-  unsafe process.pointee.slots = (p + table).assumingMemoryBound(to: ovl_slot.self)
-  unsafe process.pointee.scratch = (p + table + slots).assumingMemoryBound(to: CChar.self)
-}
+@c(ovl_keep)
+public func ovlKeep(_ size: Int) -> UnsafeMutableRawPointer? { unsafe try? Arena.allocate(size) }
 
 @c(ovl_after_fork_child)
 public func ovlAfterForkChild() {
+  Loan.forget()
   Turn.dropInherited()
   unsafe at_store64(&ovl_self()!.pointee.scratch_busy, 0)
+  // Another thread may have been in the middle of writing it.
+  let place = unsafe ovl_cwd_place()!
+  if unsafe at_load32(&place.pointee.stamp) & 1 != 0 {
+    unsafe at_store32(&place.pointee.length, 0)
+    _ = unsafe at_add32(&place.pointee.stamp, 1)
+  }
 }
 
 @c(ovl_fault_step)
@@ -84,3 +78,9 @@ public func ovlFaultStep(_ n: UInt64) { unsafe ovl_self()!.pointee.step_to_die =
 
 @c(ovl_fault_steps)
 public func ovlFaultSteps() -> UInt64 { unsafe at_load64(&ovl_self()!.pointee.steps) }
+
+@c(ovl_lend)
+public func ovlLend() -> Int32 { Loan.begin() ? 1 : 0 }
+
+@c(ovl_lend_end)
+public func ovlLendEnd() { Loan.end() }

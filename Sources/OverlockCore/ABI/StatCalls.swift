@@ -17,10 +17,9 @@ public func ovlStat(
     if fast.outcome == .inside, !fast.trailing, fast.fits {
       let node = fast.node
       if node.kind == .none, node.has(Node.absent) { return -Int(ENOENT) }
-      if node.kind != .link || !follow {
-        let real = unsafe fast.real(p, layer: node.layer)
-        let r = unsafe lx_fstatat(AT_FDCWD, real, st, AT_SYMLINK_NOFOLLOW)
-        if let result = unsafe warm(fast, r, st, real, follow) { return result }
+      if node.kind != .link || !follow, let (at, real) = unsafe fast.at(p, layer: node.layer) {
+        let r = unsafe lx_fstatat(at, real, st, AT_SYMLINK_NOFOLLOW)
+        if let result = unsafe warm(p, fast, r, st, at, real, follow) { return result }
       }
     }
     return bordered { () throws(Errno) in
@@ -32,8 +31,8 @@ public func ovlStat(
 /// What the kernel's answer on the warm path means; nil: look again, the slow way.
 @inline(__always)
 private func warm(
-  _ fast: FastPath, _ r: Int, _ st: UnsafeMutablePointer<stat>, _ real: UnsafePointer<CChar>,
-  _ follow: Bool
+  _ p: UnsafeMutablePointer<ovl_path>, _ fast: FastPath, _ r: Int,
+  _ st: UnsafeMutablePointer<stat>, _ at: Int32, _ real: UnsafePointer<CChar>, _ follow: Bool
 ) -> Int? {
   let node = fast.node
   if r < 0 {
@@ -44,7 +43,13 @@ private func warm(
   if type == S_IFCHR, unsafe st.pointee.st_rdev == 0 { return -Int(ENOENT) }
   if node.kind == .none { return nil }
   if type == S_IFDIR, node.layer == 0, node.kind != .directory { return nil }
-  unsafe PathStat.fix(fast.overlay, node, &st.pointee, real)
+  // A link count may be looked up by the path, for which there is no call relative to a descriptor.
+  var absolute = unsafe real
+  if at != AT_FDCWD, type != S_IFDIR, unsafe st.pointee.links > 1 || node.has(Node.indexed) {
+    guard let path = unsafe fast.real(p, layer: node.layer) else { return nil }
+    unsafe absolute = path
+  }
+  unsafe PathStat.fix(fast.overlay, node, &st.pointee, absolute)
   return 0
 }
 
@@ -92,10 +97,10 @@ public func ovlStatx(
       return passResult
     }
     if fast.outcome == .inside, !fast.trailing, fast.fits, fast.isKnown, fast.node.kind != .none,
-      fast.node.kind != .link || !follow
+      fast.node.kind != .link || !follow,
+      let real = unsafe fast.real(p, layer: fast.node.layer)
     {
       let node = fast.node
-      let real = unsafe fast.real(p, layer: node.layer)
       let r = unsafe lx_statx(AT_FDCWD, real, other | AT_SYMLINK_NOFOLLOW, mask, buffer)
       if r == 0 {
         unsafe fixStatx(fast.overlay, node, buffer, real)
@@ -147,6 +152,20 @@ public func ovlAccess(
   guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
   return unsafe withPath { p in
+    let fast = unsafe FastPath.find(p, dirfd, path)
+    if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
+      return passResult
+    }
+    if fast.outcome == .inside, !fast.trailing, fast.fits {
+      let node = fast.node
+      if node.kind == .none, node.has(Node.absent) { return -Int(ENOENT) }
+      if fast.isKnown, node.kind != .none, node.kind != .link || !follow,
+        let (at, real) = unsafe fast.at(p, layer: node.layer)
+      {
+        let r = unsafe lx_faccessat2(at, real, mode, flags | AT_SYMLINK_NOFOLLOW)
+        if r != -Int(ENOENT) { return allowed(fast.overlay, node.layer, node.kind, mode, r) }
+      }
+    }
     let r = unsafe ovlLocate(p, dirfd, path, follow ? UInt32(OVL_FOLLOW) : 0)
     if r != 0 { return r }
     if unsafe p.pointee.overlay < 0 {
@@ -154,19 +173,21 @@ public func ovlAccess(
     }
     let result = unsafe lx_faccessat2(
       AT_FDCWD, p.pointee.real, mode, flags | AT_SYMLINK_NOFOLLOW)
-    // A lower on a read-only file system can be written all the same.
-    if result == -Int(EROFS), unsafe p.pointee.layer > 0,
-      unsafe Overlay(index: Int(p.pointee.overlay)).hasUpper
-    {
-      return 0
-    }
-    if result == 0, mode & W_OK != 0, unsafe p.pointee.kind != Kind.special.rawValue,
-      unsafe !Overlay(index: Int(p.pointee.overlay)).hasUpper
-    {
-      return -Int(EROFS)
-    }
-    return result
+    return unsafe allowed(
+      Overlay(index: Int(p.pointee.overlay)), Int(p.pointee.layer),
+      Kind(rawValue: p.pointee.kind) ?? .unknown, mode, result)
   }
+}
+
+/// What the kernel's answer about the real object means for the merged one.
+@inline(__always)
+private func allowed(
+  _ overlay: Overlay, _ layer: Int, _ kind: Kind, _ mode: Int32, _ result: Int
+) -> Int {
+  // A lower on a read-only file system can be written all the same.
+  if result == -Int(EROFS), layer > 0, overlay.hasUpper { return 0 }
+  if result == 0, mode & W_OK != 0, kind != .special, !overlay.hasUpper { return -Int(EROFS) }
+  return result
 }
 
 @c(ovl_readlink)

@@ -6,30 +6,31 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
       guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, s) else {
-        WorkingDirectory.forget()
+        WorkingDirectory.forgetInside()
         return passResult
       }
-      if location.overlay < 0 {
-        try unsafe check(lx_chdir(location.path.terminated))
-        WorkingDirectory.forget()
+      if location.overlay >= 0 {
+        let node = try existing(location)
+        guard node.kind == .directory else { throw .notDirectory }
+        var here = location.path
+        try WorkingDirectory.change(into: &here) { (_) throws(Errno) in
+          if node.has(Node.removed), unsafe s.real2.unterminated.pointee == 0 {
+            let overlay = Overlay(index: location.overlay)
+            let fd = try overlay.openRemoved(location.path.view, O_PATH)
+            defer { _ = lx_close(fd) }
+            try check(lx_fchdir(fd))
+          } else {
+            try unsafe check(lx_chdir(s.real2.unterminated))
+          }
+          let removed = node.has(Node.removed)
+          return WorkingDirectory.Position(
+            overlay: location.overlay, layer: node.layer,
+            isDirect: !removed && !node.has(Node.redirected), removed: removed)
+        }
         return 0
       }
-      let node = try existing(location)
-      guard node.kind == .directory else { throw .notDirectory }
-      if node.has(Node.removed), unsafe s.real2.unterminated.pointee == 0 {
-        let fd = try Overlay(index: location.overlay).openRemoved(location.path.view, O_PATH)
-        defer { _ = lx_close(fd) }
-        try check(lx_fchdir(fd))
-      } else {
-        try unsafe check(lx_chdir(s.real2.unterminated))
-      }
-      if node.has(Node.removed) {
-        WorkingDirectory.storeRemoved(
-          overlay: location.overlay, layer: node.layer, location.path.view)
-        return 0
-      }
-      WorkingDirectory.store(
-        overlay: location.overlay, layer: node.layer, location.path.view)
+      try unsafe check(lx_chdir(location.path.terminated))
+      WorkingDirectory.forgetInside()
       return 0
     }
   }
@@ -39,16 +40,13 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
 public func ovlFchdir(_ fd: Int32) -> Int {
   bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
-      try check(lx_fchdir(fd))
       var here = s.here
-      let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
-      if position.removed, position.overlay >= 0 {
-        WorkingDirectory.storeRemoved(
-          overlay: position.overlay, layer: position.layer, here.view)
-      } else if position.overlay < 0 {
-        WorkingDirectory.forget()
-      } else {
-        WorkingDirectory.store(overlay: position.overlay, layer: position.layer, here.view)
+      try WorkingDirectory.change(into: &here) { (path) throws(Errno) in
+        try check(lx_fchdir(fd))
+        let position = try? WorkingDirectory.ofDescriptor(fd, into: &path)
+        if let position, position.overlay >= 0 { return position }
+        if position != nil { unsafe ovl_cwd_place().pointee.inside = 0 }
+        return nil
       }
       return 0
     }

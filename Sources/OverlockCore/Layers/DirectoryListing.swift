@@ -14,15 +14,17 @@ enum DirectoryListing {
   }
 
   /// Builds the listing; the caller owns the mapping (`size` bytes).
-  static func make(_ merge: Merge, own: UInt64, parent: UInt64, _ s: Scratch) throws(Errno)
-    -> UnsafeMutablePointer<ovl_listing>
-  {
+  ///
+  /// - Parameter hasOrigins: the upper's directory may hold objects that show another inode number.
+  static func make(
+    _ merge: Merge, own: UInt64, parent: UInt64, hasOrigins: Bool, _ s: Scratch
+  ) throws(Errno) -> UnsafeMutablePointer<ovl_listing> {
     var builder = try Builder(merge)
     defer { builder.discardTable() }
     try unsafe builder.add(PathView(".", 1), own, UInt8(DT_DIR))
     try unsafe builder.add(PathView("..", 2), parent, UInt8(DT_DIR))
     do throws(Errno) {
-      try builder.addLayers(s, withInodes: true)
+      try builder.addLayers(s, withInodes: true, hasOrigins: hasOrigins)
     } catch {
       builder.discardRecords()
       throw error
@@ -129,16 +131,17 @@ enum DirectoryListing {
       slots = newSlots
     }
 
-    mutating func addLayers(_ s: Scratch, withInodes: Bool) throws(Errno) {
+    mutating func addLayers(_ s: Scratch, withInodes: Bool, hasOrigins: Bool = false) throws(Errno)
+    {
       var hidden = false
       for i in 0..<merge.count {
-        try addLayer(i, s, withInodes: withInodes, &hidden)
+        try addLayer(i, s, withInodes: withInodes, hasOrigins: hasOrigins, &hidden)
       }
       if hidden { squeeze() }
     }
 
     private mutating func addLayer(
-      _ i: Int, _ s: Scratch, withInodes: Bool, _ hidden: inout Bool
+      _ i: Int, _ s: Scratch, withInodes: Bool, hasOrigins: Bool, _ hidden: inout Bool
     ) throws(Errno) {
       var path = s.rest
       try merge.realPath(i, into: &path)
@@ -190,11 +193,15 @@ enum DirectoryListing {
           count += 1
           if withInodes {
             if layer == 0 {
-              path.count = length
-              try path.append(slash)
-              try path.append(name)
-              let origin = unsafe overlay.origin(path.cString)
-              if origin != 0 { ino = origin }
+              if hasOrigins, let known = cachedInode(name) {
+                if known != 0 { ino = known }
+              } else if hasOrigins {
+                path.count = length
+                try path.append(slash)
+                try path.append(name)
+                let origin = unsafe overlay.origin(path.cString)
+                if origin != 0 { ino = origin }
+              }
             } else {
               ino = overlay.shownInode(ino, layer: layer)
             }
@@ -202,6 +209,16 @@ enum DirectoryListing {
           try add(name, ino, type)
         }
       }
+    }
+
+    /// What the cache says of the inode number that an upper object shows, 0: its own.
+    private func cachedInode(_ name: PathView) -> UInt64? {
+      var hash = merge.hash
+      unsafe hash.append(name.base, name.count)
+      guard let node = merge.overlay.cachedNode(hash: hash, directory: merge.hash),
+        node.kind != .none, node.kind != .unknown, node.layer == 0
+      else { return nil }
+      return node.shownInode
     }
 
     /// Takes the hidden records out.

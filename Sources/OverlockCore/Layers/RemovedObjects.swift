@@ -7,31 +7,34 @@ import CLinux
 /// directory was exchanged for a whiteout, so that the kernel tells its staging name; that name
 /// carries the path it had.
 extension Overlay {
+  /// What has become of a lower object's name.
+  enum LowerName { case unmoved, moved, removed }
+
   /// Finds where the lower object at `rel` of a layer is in the merged tree by now, and replaces the
-  /// path. True: it was removed, and the path is where it was last.
-  func followLower(_ rel: inout PathBuffer, layer: Int) throws(Errno) -> Bool {
-    guard layer > 0, layer < layerCount, hasUpper, rel.count > 0 else { return false }
-    return try withScratch { (s) throws(Errno) -> Bool in
+  /// path: for a removed one it is where it was last.
+  func followLower(_ rel: inout PathBuffer, layer: Int) throws(Errno) -> LowerName {
+    guard layer > 0, layer < layerCount, hasUpper, rel.count > 0 else { return .unmoved }
+    return try withScratch { (s) throws(Errno) -> LowerName in
       var raw = s.rest
       try raw.append(rel.view)
-      _ = try self.followMoved(&rel, layer: layer)
+      let name: LowerName = try self.followMoved(&rel, layer: layer) ? .moved : .unmoved
       var merge = Merge(self, s)
       let look = try self.lookup(rel.view, s, merge: &merge)
-      guard look.isWhole, look.node.kind != .none else { return true }
+      guard look.isWhole, look.node.kind != .none else { return .removed }
       if look.node.kind == .directory {
         for k in 0..<merge.count
-        where merge.layer(k) == layer && merge.relativePath(k).equals(raw.view) { return false }
-        return true
+        where merge.layer(k) == layer && merge.relativePath(k).equals(raw.view) { return name }
+        return .removed
       }
       var real = s.here
       try real.append(self.layerPath(layer))
       try real.appendBelow(raw.view)
-      if look.node.layer > 0 { return !s.real2.written.view.equals(real.view) }
+      if look.node.layer > 0 { return s.real2.written.view.equals(real.view) ? name : .removed }
       // Not every object can carry its origin.
-      if look.node.shownInode == 0 { return false }
+      if look.node.shownInode == 0 { return name }
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW))
-      return look.node.shownInode != self.shownInode(st.inode, layer: layer)
+      return look.node.shownInode == self.shownInode(st.inode, layer: layer) ? name : .removed
     }
   }
 

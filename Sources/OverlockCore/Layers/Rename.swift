@@ -19,8 +19,8 @@ extension Overlay {
     try withScratch { (s) throws(Errno) in
       // Another process may undo a preparation before the turn is taken: prepare again, a few times.
       for _ in 0..<16 {
-        if try self.prepare(old, new, flags, exchange, s) { return }
-        if try self.renameUnderTurn(old, new, flags, exchange, s) { return }
+        guard let kinds = try self.prepare(old, new, flags, exchange, s) else { return }
+        if try self.renameUnderTurn(old, new, kinds, flags, exchange, s) { return }
       }
       throw .again
     }
@@ -32,20 +32,21 @@ extension Overlay {
     return look
   }
 
-  /// Checks what rename(2) checks and brings both sides up. True: nothing is left to do.
+  /// Checks what rename(2) checks and brings both sides up. What is at both names; nil: nothing is
+  /// left to do.
   private func prepare(
     _ old: PathView, _ new: PathView, _ flags: UInt32, _ exchange: Bool, _ s: Scratch
-  ) throws(Errno) -> Bool {
+  ) throws(Errno) -> (from: Kind, to: Kind)? {
     var merge = Merge(self, s)
     let from = try find(old, s, &merge)
     guard from.node.kind != .none else { throw .noEntry }
-    let fromInode = try inode(from.node, s)
+    let fromInode = from.node.kind == .directory ? 0 : try inode(from.node, s)
     let to = try find(new, s, &merge)
     if to.node.kind != .none, flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
     if new.count > old.count, new.isAt(orBelow: old) { throw .invalid }
-    if try refuses(from.node, to.node, flags, old, new) { return true }
+    if try refuses(from.node, to.node, flags, old, new) { return nil }
     if to.node.kind != .none, !exchange {
-      if to.node.kind != .directory, try inode(to.node, s) == fromInode { return true }
+      if to.node.kind != .directory, try inode(to.node, s) == fromInode { return nil }
       if to.node.kind == .directory,
         try !withScratch({ (s2) throws(Errno) in
           try DirectoryListing.isEmpty(merge, s2)
@@ -62,7 +63,7 @@ extension Overlay {
     } else if to.node.kind != .none, to.node.kind != .directory {
       try countLink(new)
     }
-    return false
+    return (from.node.kind, to.node.kind)
   }
 
   private func inode(_ node: Node, _ s: Scratch) throws(Errno) -> UInt64 {
@@ -103,12 +104,11 @@ extension Overlay {
 
   /// False: somebody changed something meanwhile; prepare again.
   private func renameUnderTurn(
-    _ old: PathView, _ new: PathView, _ flags: UInt32, _ exchange: Bool, _ s: Scratch
+    _ old: PathView, _ new: PathView, _ kinds: (from: Kind, to: Kind), _ flags: UInt32,
+    _ exchange: Bool, _ s: Scratch
   ) throws(Errno) -> Bool {
     try withScratch { (s2) throws(Errno) -> Bool in
-      var probe = Merge(self, s)
-      let kindOld = try self.find(old, s, &probe).node.kind
-      let kindNew = try self.find(new, s, &probe).node.kind
+      let (kindOld, kindNew) = kinds
       let directories = kindOld == .directory || kindNew == .directory
       var oldParent = self.emptyHash
       oldParent.appendComponents(old.parent)
@@ -249,7 +249,9 @@ extension Overlay {
 
   /// Marks a directory impure; what the cache says of it changes with that.
   func markImpureChecked(_ rel: PathView, _ path: PathBuffer) throws(Errno) {
-    if has(OVL_NO_XATTRS) || rel.isEmpty { return }
+    if has(OVL_NO_XATTRS) { return }
+    // Of the root nothing is cached.
+    if rel.isEmpty { return try markImpure(path) }
     if unsafe letter(.impure, path.cString) == UInt8(ascii: "y") { return }
     try markImpure(path)
     // The mark is on the directory's own entry, whose turn is its parent's: move the epoch instead.

@@ -26,7 +26,8 @@ enum CarriedState {
         guard unsafe lx_fstatat(AT_FDCWD, real.cString, &there, AT_SYMLINK_NOFOLLOW) == 0,
           there.inode == here.inode, there.device == here.device
         else { continue }
-        WorkingDirectory.store(overlay: index, layer: merge.layer(i), path)
+        WorkingDirectory.store(
+          WorkingDirectory.Position(overlay: index, layer: merge.layer(i)), path)
         return
       }
     }
@@ -37,8 +38,10 @@ enum CarriedState {
     text.count = 0
     try withScratch { (s) throws(Errno) in
       var here = s.here
-      guard let position = try WorkingDirectory.cached(into: &here), position.overlay >= 0,
-        position.layer > 0, position.layer < Overlay(index: position.overlay).layerCount
+      guard let position = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_PATH_MAX)),
+        position.overlay >= 0, position.layer > 0,
+        position.layer < Overlay(index: position.overlay).layerCount,
+        try position.copy(into: &here)
       else { return }
       let overlay = Overlay(index: position.overlay)
       if overlay.layerPath(position.layer).equals(overlay.target) { return }

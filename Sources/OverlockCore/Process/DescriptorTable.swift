@@ -51,6 +51,10 @@ enum DescriptorTable {
 
   @inline(__always) static func set(_ fd: Int32, _ entry: Entry) {
     guard let raw = unsafe raw(fd) else { return }
+    var entry = entry
+    if Loan.isActive, !Loan.note(fd) { entry = .unknown }
+    // Left by somebody who was closed behind our back.
+    if unsafe at_relaxed64(&raw.pointee.listing) != 0 { Listing.drop(fd) }
     unsafe at_put64(&raw.pointee.ino, entry.ino)
     unsafe at_put64(&raw.pointee.seen, 0)
     unsafe at_store64(&raw.pointee.word, entry.word)
@@ -60,10 +64,11 @@ enum DescriptorTable {
   @inline(__always) static func forget(_ fd: Int32) {
     guard let raw = unsafe raw(fd) else { return }
     if unsafe at_relaxed64(&raw.pointee.word) == 0 { return }
+    if Loan.isActive { _ = Loan.note(fd) }
     unsafe at_store64(&raw.pointee.word, 0)
     if unsafe at_relaxed64(&raw.pointee.listing) != 0 { Listing.drop(fd) }
-    if fd < Int32(OVL_SLOT_FDS), let slots = unsafe ovl_self()!.pointee.slots {
-      unsafe at_store32(&slots[Int(fd)].length, 0)
+    if let place = unsafe place(fd), unsafe at_load32(&place.pointee.length) != 0 {
+      unsafe Place.forget(place)
     }
   }
 
@@ -73,26 +78,36 @@ enum DescriptorTable {
     let entry = entry(from)
     forget(to)
     set(to, entry)
-    guard entry.isKnown, let slots = unsafe ovl_self()!.pointee.slots,
-      from < Int32(OVL_SLOT_FDS), to < Int32(OVL_SLOT_FDS)
+    guard entry.isDirectory, let path = unsafe place(from), let copy = unsafe place(to),
+      let known = unsafe Place(path, capacity: Int(OVL_SLOT_PATH), stale: true),
+      let stamp = unsafe Place.begin(copy)
     else { return }
-    unsafe slots[Int(to)] = slots[Int(from)]
+    let epoch = unsafe path.pointee.epoch
+    unsafe Place.fill(
+      copy, capacity: Int(OVL_SLOT_PATH), overlay: known.overlay, layer: known.layer,
+      direct: known.isDirect, epoch: epoch, PathView(ovl_place_path(path), known.length))
+    // What was copied from must not have changed meanwhile.
+    if !known.isCurrent { unsafe at_store32(&copy.pointee.length, 0) }
+    unsafe Place.end(copy, stamp)
+  }
+
+  /// Where the directory open at a small descriptor is remembered.
+  @inline(__always) static func place(_ fd: Int32) -> UnsafeMutablePointer<ovl_place>? {
+    guard fd >= 0, fd < Int32(OVL_SLOT_FDS), unsafe ovl_self()!.pointee.slots != nil else {
+      return nil
+    }
+    return unsafe ovl_slot_place(fd)
   }
 
   /// Notes where a directory is. `overlay` -1: outside, `path` absolute.
-  static func setSlot(_ fd: Int32, overlay: Int, epoch: UInt64, layer: Int, _ path: PathView) {
-    guard fd >= 0, fd < Int32(OVL_SLOT_FDS), path.count < Int(OVL_SLOT_PATH),
-      let slots = unsafe ovl_self()!.pointee.slots
-    else { return }
-    let slot = unsafe slots + Int(fd)
-    _ = unsafe at_add32(&slot.pointee.stamp, 1)
-    unsafe slot.pointee.overlay = Int32(overlay)
-    unsafe slot.pointee.epoch = epoch
-    unsafe slot.pointee.layer = UInt32(layer)
-    unsafe copyBytes(ovl_slot_path(slot), path.base, path.count)
-    // Stored plus one: 0 says that there is no path.
-    unsafe at_store32(&slot.pointee.length, UInt32(path.count) + 1)
-    _ = unsafe at_add32(&slot.pointee.stamp, 1)
+  static func setSlot(
+    _ fd: Int32, overlay: Int, epoch: UInt64, layer: Int, direct: Bool, _ path: PathView
+  ) {
+    guard let place = unsafe place(fd), let stamp = unsafe Place.begin(place) else { return }
+    unsafe Place.fill(
+      place, capacity: Int(OVL_SLOT_PATH), overlay: overlay, layer: layer, direct: direct,
+      epoch: epoch, path)
+    unsafe Place.end(place, stamp)
   }
 
   /// Where the directory open at fd is, if that is known and still true. Writes the path.
@@ -100,28 +115,11 @@ enum DescriptorTable {
   /// - Parameter stale: also if directories were renamed or removed since.
   static func slot(
     _ fd: Int32, into path: inout PathBuffer, stale: Bool = false
-  ) throws(Errno) -> (
-    overlay: Int, layer: Int
-  )? {
-    guard fd >= 0, fd < Int32(OVL_SLOT_FDS), let slots = unsafe ovl_self()!.pointee.slots else {
-      return nil
-    }
-    let slot = unsafe slots + Int(fd)
-    let stamp = unsafe at_load32(&slot.pointee.stamp)
-    let length = unsafe at_load32(&slot.pointee.length)
-    guard stamp & 1 == 0, length > 0, length <= UInt32(OVL_SLOT_PATH) else { return nil }
-    let overlay = unsafe Int(slot.pointee.overlay)
-    let layer = unsafe Int(slot.pointee.layer)
-    if overlay >= 0, !stale {
-      guard overlay < Overlay.count else { return nil }
-      guard let registry = Overlay(index: overlay).registry,
-        unsafe registry.positions == slot.pointee.epoch
-      else { return nil }
-    }
-    path.count = 0
-    try unsafe path.append(PathView(ovl_slot_path(slot), Int(length) - 1))
-    at_fence()
-    guard unsafe at_load32(&slot.pointee.stamp) == stamp else { return nil }
-    return (overlay, layer)
+  ) throws(Errno) -> (overlay: Int, layer: Int)? {
+    guard let place = unsafe place(fd),
+      let known = unsafe Place(place, capacity: Int(OVL_SLOT_PATH), stale: stale),
+      try known.copy(into: &path)
+    else { return nil }
+    return (known.overlay, known.layer)
   }
 }

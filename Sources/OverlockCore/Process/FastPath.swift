@@ -19,8 +19,11 @@ import CLinux
   private let text: UnsafePointer<UInt8>
   private var start = 0
   private var end = 0
-  /// Bytes of a working directory's path that stand before it in `small`.
+  /// Bytes of the path of the directory that the text is relative to, -1: it is absolute.
   private var before = -1
+  /// That directory: its path is copied only where somebody wants it.
+  private var place: Place?
+  private var dirfd = AT_FDCWD
 
   private var hash: PathHash
   private var directory: PathHash
@@ -52,9 +55,11 @@ import CLinux
         fast.lookUp()
         return fast
       }
-      return unsafe finishOutside(fast, p)
+      unsafe fast.finishOutside(p)
+      return fast
     }
-    return unsafe relative(fast, p, dirfd)
+    unsafe fast.relative(p, dirfd)
+    return fast
   }
 
   @inline(__always) private init(_ text: UnsafePointer<UInt8>) {
@@ -173,64 +178,52 @@ import CLinux
   }
 
   /// A path relative to the working directory or a descriptor.
-  private static func relative(
-    _ start: FastPath, _ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32
-  ) -> FastPath {
-    var fast = start
+  private mutating func relative(_ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32) {
+    let known: Place?
+    if dirfd == AT_FDCWD {
+      known = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_PATH_MAX))
+    } else if let raw = unsafe DescriptorTable.place(dirfd) {
+      known = unsafe Place(raw, capacity: Int(OVL_SLOT_PATH))
+    } else {
+      return
+    }
+    guard let known else { return }
     let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
-    var here = unsafe PathBuffer(base(p) + room, capacity: Int(OVL_PATH_INLINE) - room - 8)
-    guard room < Int(OVL_PATH_INLINE) / 2 else { return fast }
-    let position: (overlay: Int, layer: Int)?
-    do throws(Errno) {
-      if dirfd == AT_FDCWD {
-        let known = try WorkingDirectory.cached(into: &here)
-        if let known { position = (known.overlay, known.layer) } else { position = nil }
-      } else {
-        position = try DescriptorTable.slot(dirfd, into: &here)
-      }
-    } catch { return fast }
-    guard let position else { return fast }
-    if position.overlay < 0 {
-      fast.before = here.count == 1 ? 0 : here.count
-      guard fast.read() else { return fast }
-      return unsafe finishOutside(fast, p)
+    guard room + known.length < Int(OVL_PATH_INLINE) - 8 else { return }
+    if known.overlay < 0 {
+      guard unsafe known.copy(to: FastPath.base(p) + room) else { return }
+      before = known.length == 1 ? 0 : known.length
+      guard read() else { return }
+      return unsafe finishOutside(p)
     }
-    fast.overlay = Overlay(index: position.overlay)
-    if Overlay.count > 1, hasInner(fast.overlay) { return fast }
-    fast.enter(fast.overlay.emptyHash)
-    var from = 0
-    while from < here.count {
-      var to = from
-      while to < here.count, unsafe here.base[to] != slash { to += 1 }
-      fast.grand = fast.directory
-      fast.directory = fast.hash
-      unsafe fast.hash.append(here.base + from, to - from)
-      from = to + 1
-    }
-    fast.before = here.count
-    guard fast.read() else { return fast }
-    guard room + here.count + fast.end + 2 < Int(OVL_PATH_INLINE) - 8 else { return fast }
-    fast.lookUp()
-    return fast
+    overlay = Overlay(index: known.overlay)
+    if Overlay.count > 1, FastPath.hasInner(overlay) { return }
+    hash = known.hash
+    directory = known.directory
+    before = known.length
+    place = known
+    self.dirfd = dirfd
+    guard read(), room + before + end + 2 < Int(OVL_PATH_INLINE) - 8 else { return }
+    lookUp()
   }
 
   /// Outside, as written; whether links lead inside is another question (`Outside`).
-  private static func finishOutside(_ start: FastPath, _ p: UnsafeMutablePointer<ovl_path>)
-    -> FastPath
-  {
-    var fast = start
-    if fast.before < 0 {
-      guard fast.read() else { return fast }
+  private mutating func finishOutside(_ p: UnsafeMutablePointer<ovl_path>) {
+    if before < 0 {
+      guard read() else { return }
     }
     let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
-    guard room + max(fast.before, 0) + fast.end + 2 < Int(OVL_PATH_INLINE) - 8 else { return fast }
-    fast.outcome = .outside
-    if unsafe RealPaths.target(of: fast.path(p)) != nil { fast.outcome = .slow }
-    return fast
+    guard room + max(before, 0) + end + 2 < Int(OVL_PATH_INLINE) - 8 else { return }
+    outcome = .outside
+    guard let path = unsafe path(p), RealPaths.target(of: path) == nil else {
+      outcome = .slow
+      return
+    }
   }
 
-  /// The canonical path, contiguous: relative to the target, or absolute when outside.
-  func path(_ p: UnsafeMutablePointer<ovl_path>) -> PathView {
+  /// The canonical path, contiguous: relative to the target, or absolute when outside. nil: the working
+  /// directory has changed meanwhile.
+  func path(_ p: UnsafeMutablePointer<ovl_path>) -> PathView? {
     let small = unsafe FastPath.base(p)
     let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
     if before < 0 {
@@ -238,6 +231,7 @@ import CLinux
       let from = outcome == .inside ? start : 0
       return unsafe PathView(text + from, max(end - from, outcome == .inside ? 0 : 1))
     }
+    if let place, unsafe !place.copy(to: small + room) { return nil }
     var at = room + before
     if outcome == .inside ? before > 0 && end > start : true {
       unsafe small[at] = slash
@@ -249,25 +243,38 @@ import CLinux
     return unsafe PathView(small + room, at - room)
   }
 
-  /// The real path in a layer.
+  /// Where the kernel finds the object in a layer: a directory descriptor and a path. nil: the working
+  /// directory has changed meanwhile.
+  ///
+  /// The program's own words are right where the layer is the target, or has the very directory that
+  /// they are relative to.
   @inline(__always)
-  func real(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> UnsafePointer<CChar> {
+  func at(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> (Int32, UnsafePointer<CChar>)? {
+    if let place, place.isDirect, place.layer == layer, end > 0 {
+      return unsafe (dirfd, UnsafeRawPointer(text).assumingMemoryBound(to: CChar.self))
+    }
+    guard let real = unsafe real(p, layer: layer) else { return nil }
+    return unsafe (AT_FDCWD, real)
+  }
+
+  /// The real path in a layer, from the root or the working directory.
+  @inline(__always)
+  func real(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> UnsafePointer<CChar>? {
     let root = overlay.layerPath(layer)
     if before < 0, !trailing, start > 0, root.count == overlay.target.count,
       unsafe root.base == overlay.target.base || root.equals(overlay.target)
     {
-      // The layer is the target: the words are right as they are.
       return unsafe UnsafeRawPointer(text).assumingMemoryBound(to: CChar.self)
     }
     return unsafe assemble(p, root)
   }
 
   private func assemble(_ p: UnsafeMutablePointer<ovl_path>, _ root: PathView)
-    -> UnsafePointer<CChar>
+    -> UnsafePointer<CChar>?
   {
     let small = unsafe FastPath.base(p)
     let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
-    let rel = unsafe path(p)
+    guard let rel = unsafe path(p) else { return nil }
     if before < 0 {
       unsafe copyBytes(small + room, rel.base, rel.count)
       unsafe small[room + rel.count] = 0

@@ -2,10 +2,15 @@ import CLinux
 
 /// Merged listings of open directories, one a descriptor, made when first asked for.
 enum Listing {
+  // What an entry says of its listing: 0 not asked yet, `kernel` the kernel's own is right, else the
+  // address of one; with bit 0 set it is outdated.
+  private static var kernel: UInt64 { 2 }
+
   /// The listing of fd, or nil where the kernel's own is right.
   static func of(_ fd: Int32) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? {
     guard let raw = unsafe DescriptorTable.raw(fd) else { return nil }
     let known = unsafe at_load64(&raw.pointee.listing)
+    if known == kernel { return nil }
     if known != 0, known & 1 == 0 {
       return unsafe UnsafeMutablePointer(bitPattern: UInt(known))
     }
@@ -14,11 +19,10 @@ enum Listing {
     let flags = try check(lx_fcntl(fd, F_GETFL, 0))
     // Not open for reading: the kernel says how.
     if flags & Int(O_PATH) != 0 { return nil }
+    if Loan.isActive, !Loan.note(fd) { throw Errno(rawValue: ENOMEM) }
     let made = unsafe try make(fd, entry)
     if known != 0 { drop(fd) }
-    if let made = unsafe made {
-      unsafe at_store64(&raw.pointee.listing, UInt64(UInt(bitPattern: made)))
-    }
+    unsafe at_store64(&raw.pointee.listing, made.map { UInt64(UInt(bitPattern: $0)) } ?? kernel)
     return unsafe made
   }
 
@@ -60,8 +64,15 @@ enum Listing {
         } else {
           _ = PathStat.fetch(overlay, here.view.parent, &parent, s2)
         }
+        var hasOrigins = node.has(Node.impure)
+        if here.view.isEmpty, merge.layer(0) == 0 {
+          // Of the root nothing is looked up.
+          var path = s2.rest
+          try merge.realPath(0, into: &path)
+          hasOrigins = unsafe overlay.letter(.impure, path.cString) == UInt8(ascii: "y")
+        }
         return unsafe try DirectoryListing.make(
-          merge, own: own.inode, parent: parent.inode, s2)
+          merge, own: own.inode, parent: parent.inode, hasOrigins: hasOrigins, s2)
       }
     }
   }
@@ -78,8 +89,14 @@ enum Listing {
     guard let raw = unsafe DescriptorTable.raw(fd) else { return }
     let known = unsafe at_load64(&raw.pointee.listing)
     guard known != 0, unsafe at_cas64(&raw.pointee.listing, known, 0) != 0 else { return }
-    let listing = unsafe UnsafeMutablePointer<ovl_listing>(
-      bitPattern: UInt(known & ~1))!
+    if Loan.isActive, Loan.holds(fd, listing: known) { return }
+    unmap(known)
+  }
+
+  /// - Parameter word: what an entry says of its listing.
+  static func unmap(_ word: UInt64) {
+    guard word > kernel | 1 else { return }
+    let listing = unsafe UnsafeMutablePointer<ovl_listing>(bitPattern: UInt(word & ~1))!
     _ = unsafe lx_munmap(listing, listing.pointee.size)
   }
 }

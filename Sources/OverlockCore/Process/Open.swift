@@ -52,7 +52,9 @@ enum Open {
   /// Opens a real path on which no link may be followed. openat2 says so without leaving O_NOFOLLOW
   /// among the flags that F_GETFL shows; it refuses what open(2) ignores, so that goes first.
   @inline(__always)
-  static func openReal(_ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: UInt32) -> Int {
+  static func openReal(
+    _ dirfd: Int32, _ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: UInt32
+  ) -> Int {
     var kept = flags
     var how = UInt64(0)
     if flags & O_PATH != 0 {
@@ -63,12 +65,12 @@ enum Open {
       how = 0x8000
       if kept & O_TMPFILE == O_TMPFILE || kept & O_CREAT != 0 {
         return unsafe lx_openat2(
-          AT_FDCWD, path, UInt64(UInt32(bitPattern: kept)) | how, UInt64(mode & 0o7777),
+          dirfd, path, UInt64(UInt32(bitPattern: kept)) | how, UInt64(mode & 0o7777),
           UInt64(RESOLVE_NO_SYMLINKS))
       }
     }
     return unsafe lx_openat2(
-      AT_FDCWD, path, UInt64(UInt32(bitPattern: kept)) | how, 0, UInt64(RESOLVE_NO_SYMLINKS))
+      dirfd, path, UInt64(UInt32(bitPattern: kept)) | how, 0, UInt64(RESOLVE_NO_SYMLINKS))
   }
 
   /// One openat on the real path. nil: it needs more than that.
@@ -99,7 +101,8 @@ enum Open {
     let layer = node.layer
     // A name that is known to exist is not made again behind a rename's back.
     let kept = node.kind != .unknown ? flags & ~O_CREAT : flags
-    let r = unsafe openReal(fast.real(p, layer: layer), kept, mode)
+    guard let (at, real) = unsafe fast.at(p, layer: layer) else { return nil }
+    let r = unsafe openReal(at, real, kept, mode)
     if r < 0 {
       switch r {
       case -Int(ELOOP): return follow ? nil : r
@@ -128,10 +131,10 @@ enum Open {
     DescriptorTable.set(
       fd,
       DescriptorTable.Entry(overlay: fast.overlay.index, node, isDirectory: isDirectory))
-    if isDirectory {
+    if isDirectory, let rel = unsafe fast.path(p) {
       DescriptorTable.setSlot(
         fd, overlay: fast.overlay.index, epoch: fast.overlay.registry?.positions ?? 0,
-        layer: layer, unsafe fast.path(p))
+        layer: layer, direct: true, rel)
     }
     return r
   }
@@ -202,7 +205,7 @@ enum Open {
           return nil
         }
         return register(
-          try unsafe check(openReal(s.real2.unterminated, flags, mode)), overlay,
+          try unsafe check(openReal(AT_FDCWD, s.real2.unterminated, flags, mode)), overlay,
           Node(.file, layer: 0), rel)
       }
       if writes(flags) { throw .isDirectory }
@@ -236,7 +239,7 @@ enum Open {
       result = try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode))
       return register(result, overlay, node, rel)
     }
-    result = unsafe openReal(s.real2.unterminated, flags & ~O_CREAT, mode)
+    result = unsafe openReal(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode)
     if result == -Int(ENOENT) { return nil }
     try check(result)
     return register(result, overlay, node, rel)
@@ -263,7 +266,7 @@ enum Open {
     if isDirectory, !node.has(Node.removed) {
       DescriptorTable.setSlot(
         fd, overlay: overlay.index, epoch: overlay.registry?.positions ?? 0, layer: node.layer,
-        rel)
+        direct: !node.has(Node.redirected), rel)
     }
     return result
   }

@@ -24,7 +24,8 @@ enum Outside {
   }
 
   /// Whether the way to the path (and, when following, its last component) is known to stay outside.
-  @inline(__always) static func isSafe(_ path: PathView, follow: Bool) -> Bool {
+  @inline(__always) static func isSafe(_ path: PathView?, follow: Bool) -> Bool {
+    guard let path else { return false }
     if unsafe path.isAt(orBelow: PathView("/proc", 5)) || path.isAt(orBelow: PathView("/dev", 4)) {
       return false
     }

@@ -40,7 +40,7 @@ enum ProcLink {
         }
         overlay = found
         try here.append(rel)
-        if !removed { removed = try overlay.followLower(&here, layer: layer) }
+        if !removed { removed = try overlay.followLower(&here, layer: layer) == .removed }
       }
       var shown = s.rest
       try shown.append(overlay.target)

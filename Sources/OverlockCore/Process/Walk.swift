@@ -192,7 +192,7 @@ enum Walk {
         touched = true
         here.count = 0
         try here.append(inside.rel)
-        if try inside.overlay.followLower(&here, layer: inside.layer) {
+        if try inside.overlay.followLower(&here, layer: inside.layer) == .removed {
           guard isLast else { throw .notDirectory }
           return try removedFile(inside, here, link.view, scratch)
         }
@@ -314,9 +314,7 @@ enum Walk {
       let entry = DescriptorTable.entry(Int32(truncatingIfNeeded: fd))
       lowers = !entry.isKnown || entry.isOurs
     } else if name.equals("cwd") {
-      lowers =
-        unsafe ovl_self()!.pointee.cwd.overlay >= 0
-        && ovl_self()!.pointee.cwd.known == 1
+      lowers = WorkingDirectory.wasInside
     }
     return RealPaths.merged(text, lowers: lowers)
   }

@@ -9,6 +9,8 @@ enum WorkingDirectory {
   struct Position {
     var overlay: Int
     var layer: Int
+    /// The real directory is the layer's root plus the path.
+    var isDirect = false
     /// The directory was removed: only "." and ".." still lead somewhere from it.
     var removed = false
     /// And stands under a staging name: the kernel's ".." of it is a folder of the workdir.
@@ -17,33 +19,67 @@ enum WorkingDirectory {
 
   /// The working directory's position; writes its path.
   static func read(into path: inout PathBuffer) throws(Errno) -> Position {
-    if let known = try cached(into: &path) { return known }
+    let place = unsafe ovl_cwd_place()!
+    if let known = unsafe Place(place, capacity: Int(OVL_PATH_MAX)),
+      try known.copy(into: &path)
+    {
+      return Position(overlay: known.overlay, layer: known.layer, isDirect: known.isDirect)
+    }
+    let stamp = unsafe Place.begin(place)
+    defer { if let stamp { unsafe Place.end(place, stamp) } }
     let fresh = try ask(into: &path)
-    if fresh.removed { return fresh }
-    store(overlay: fresh.overlay, layer: fresh.layer, path.view)
+    if stamp != nil, !fresh.removed { fill(fresh, path.view) }
     return fresh
   }
 
-  /// What is remembered, if it still holds.
-  @inline(__always)
-  static func cached(into path: inout PathBuffer) throws(Errno) -> Position? {
-    let process = unsafe ovl_self()!
-    let stamp = unsafe at_load32(&process.pointee.cwd.stamp)
-    guard stamp & 1 == 0, unsafe process.pointee.cwd.known == 1 else { return nil }
-    let overlay = unsafe Int(process.pointee.cwd.overlay)
-    if overlay >= 0 {
-      guard let registry = Overlay(index: overlay).registry,
-        unsafe registry.positions == process.pointee.cwd.epoch
-      else { return nil }
+  /// Between `Place.begin` and `Place.end`.
+  private static func fill(_ position: Position, _ path: PathView) {
+    let positions =
+      position.overlay >= 0 ? Overlay(index: position.overlay).registry?.positions ?? 0 : 0
+    // Where a removed directory was is never current again, but what is left to start a ".." from.
+    unsafe Place.fill(
+      ovl_cwd_place(), capacity: Int(OVL_PATH_MAX), overlay: position.overlay,
+      layer: position.layer, direct: position.isDirect,
+      epoch: position.removed ? ~positions : positions, path)
+  }
+
+  /// Remembers where the process is, without having moved it.
+  static func store(_ position: Position, _ path: PathView) {
+    let place = unsafe ovl_cwd_place()!
+    guard let stamp = unsafe Place.begin(place) else { return }
+    fill(position, path)
+    unsafe Place.end(place, stamp)
+  }
+
+  /// Moves the process by `move`, which says where to, nil where the kernel is to be asked. Nobody can
+  /// take the old position for the new one meanwhile.
+  static func change(
+    into path: inout PathBuffer, _ move: (inout PathBuffer) throws(Errno) -> Position?
+  ) throws(Errno) {
+    let place = unsafe ovl_cwd_place()!
+    guard let stamp = unsafe Place.begin(place) else {
+      // Another thread moves the process at this moment.
+      _ = try move(&path)
+      return forget()
     }
-    let length = unsafe Int(process.pointee.cwd.length)
-    guard length < Int(OVL_PATH_MAX) else { return nil }
-    let layer = unsafe Int(process.pointee.cwd.layer)
-    path.count = 0
-    try unsafe path.append(PathView(ovl_cwd_path(), length))
-    at_fence()
-    guard unsafe at_load32(&process.pointee.cwd.stamp) == stamp else { return nil }
-    return Position(overlay: overlay, layer: layer)
+    defer { unsafe Place.end(place, stamp) }
+    if let position = try move(&path) {
+      fill(position, path.view)
+    } else {
+      unsafe at_store32(&place.pointee.length, 0)
+    }
+  }
+
+  /// The next question goes to the kernel.
+  static func forget() { unsafe Place.forget(ovl_cwd_place()) }
+
+  /// Whether it was in an overlay when somebody last looked.
+  static var wasInside: Bool { unsafe ovl_cwd_place().pointee.inside != 0 }
+
+  /// The process moves, or has moved, to a place outside every overlay.
+  static func forgetInside() {
+    unsafe ovl_cwd_place().pointee.inside = 0
+    forget()
   }
 
   /// From the kernel's answer. A working directory that sits on a lower which is not the target is
@@ -59,26 +95,28 @@ enum WorkingDirectory {
         path.capacity - 1)
       path.count = try check(link)
       let found = try removed(&path)
-      let cwd = unsafe ovl_cwd_now()!
-      if found.overlay < 0, unsafe cwd.pointee.known == 1 && cwd.pointee.overlay >= 0 {
+      let place = unsafe ovl_cwd_place()!
+      let length = unsafe Int(place.pointee.length) - 1
+      if found.overlay < 0, wasInside, length >= 0 {
         // Where it was is all that is left of it.
         path.count = 0
-        try unsafe path.append(PathView(ovl_cwd_path(), Int(cwd.pointee.length)))
+        try unsafe path.append(PathView(ovl_place_path(place), length))
         return unsafe Position(
-          overlay: Int(cwd.pointee.overlay), layer: 0, removed: true, staged: true)
+          overlay: Int(place.pointee.overlay), layer: 0, removed: true, staged: true)
       }
       return found
     }
     try check(n)
     path.count = n > 0 ? n - 1 : 0
-    let process = unsafe ovl_self()!
-    let wasOurs = unsafe process.pointee.cwd.known == 1 && process.pointee.cwd.overlay >= 0
-    if let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: wasOurs) {
+    if let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: wasInside) {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
-      let removed = try overlay.followLower(&path, layer: layer)
-      return Position(overlay: overlay.index, layer: layer, removed: removed)
+      let followed = try overlay.followLower(&path, layer: layer)
+      return Position(
+        overlay: overlay.index, layer: layer,
+        isDirect: layer < overlay.layerCount && followed == .unmoved,
+        removed: followed == .removed)
     }
     return Position(overlay: -1, layer: 0)
   }
@@ -110,36 +148,6 @@ enum WorkingDirectory {
     }
   }
 
-  static func store(overlay: Int, layer: Int, _ path: PathView) {
-    let process = unsafe ovl_self()!
-    let positions = overlay >= 0 ? Overlay(index: overlay).registry?.positions ?? 0 : 0
-    _ = unsafe at_add32(&process.pointee.cwd.stamp, 1)
-    if path.count < Int(OVL_PATH_MAX) {
-      unsafe process.pointee.cwd.overlay = Int32(overlay)
-      unsafe process.pointee.cwd.layer = UInt32(layer)
-      unsafe process.pointee.cwd.epoch = positions
-      unsafe process.pointee.cwd.length = UInt32(path.count)
-      unsafe copyBytes(ovl_cwd_path(), path.base, path.count)
-      unsafe process.pointee.cwd.known = 1
-    } else {
-      unsafe process.pointee.cwd.known = 0
-    }
-    _ = unsafe at_add32(&process.pointee.cwd.stamp, 1)
-  }
-
-  /// Where a removed directory was: what is left to start a ".." from, once the kernel says so.
-  static func storeRemoved(overlay: Int, layer: Int, _ path: PathView) {
-    store(overlay: overlay, layer: layer, path)
-    let cwd = unsafe ovl_cwd_now()!
-    unsafe cwd.pointee.epoch = ~cwd.pointee.epoch
-  }
-
-  /// The next question goes to the kernel.
-  static func forget() {
-    let process = unsafe ovl_self()!
-    unsafe process.pointee.cwd.known = 0
-  }
-
   /// The position of a directory descriptor; writes its path. Errors: EBADF; ENOTDIR for what is
   /// known to be no directory.
   static func ofDescriptor(_ fd: Int32, into path: inout PathBuffer) throws(Errno) -> Position {
@@ -169,7 +177,8 @@ enum WorkingDirectory {
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
       let epoch = overlay.registry?.positions ?? 0
-      if try overlay.followLower(&path, layer: layer) {
+      let followed = try overlay.followLower(&path, layer: layer)
+      if followed == .removed {
         return Position(overlay: overlay.index, layer: layer, removed: true)
       }
       // A slot is only cleared with an entry that says something.
@@ -181,12 +190,14 @@ enum WorkingDirectory {
       }
       if overlay.registry != nil {
         DescriptorTable.setSlot(
-          fd, overlay: overlay.index, epoch: epoch, layer: layer, path.view)
+          fd, overlay: overlay.index, epoch: epoch, layer: layer,
+          direct: layer < overlay.layerCount && followed == .unmoved,
+          path.view)
       }
       return Position(overlay: overlay.index, layer: layer)
     }
     if !entry.isKnown { DescriptorTable.set(fd, .plain) }
-    DescriptorTable.setSlot(fd, overlay: -1, epoch: 0, layer: 0, path.view)
+    DescriptorTable.setSlot(fd, overlay: -1, epoch: 0, layer: 0, direct: false, path.view)
     return Position(overlay: -1, layer: 0)
   }
 }

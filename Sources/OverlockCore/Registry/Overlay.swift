@@ -8,17 +8,13 @@ import CLinux
 
   /// The overlay of that index; the index must come from this process's own tables.
   @inline(__always) init(index: Int) {
-    let process = unsafe ovl_self()!
-    unsafe raw =
-      UnsafeMutableRawPointer(process)
-      .assumingMemoryBound(to: ovl_overlay.self) + (index & (Int(OVL_MAX_OVERLAYS) - 1))
+    unsafe raw = ovl_overlay_at(index & (Int(OVL_MAX_OVERLAYS) - 1))
   }
 
   static var count: Int { Int(ovl_overlay_count()) }
 
   @inline(__always) var index: Int {
-    let process = unsafe ovl_self()!
-    return unsafe raw - UnsafeMutableRawPointer(process).assumingMemoryBound(to: ovl_overlay.self)
+    unsafe UnsafePointer(raw) - UnsafePointer(ovl_overlay_at(0))
   }
   @inline(__always) var target: PathView {
     unsafe view(raw.pointee.target, raw.pointee.target_length)

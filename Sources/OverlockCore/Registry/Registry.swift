@@ -23,9 +23,10 @@ import CLinux
 ///        80  copy-ups: a counter
 ///        48  directory moves: number of lower directories that were ever renamed away
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
-///     12288  generations: 1024 turns × 64 words
-///    536576  lookup cache: 65536 entries of 32 bytes
-///   2633728  configuration: length, checksum, hash of the options, bytes
+///     12288  configuration: length, checksum, hash of the options, bytes; near the header, so that one
+///            page fault of a new process brings both
+///     77824  generations: 1024 turns × 64 words
+///    602112  lookup cache: 65536 entries of 32 bytes
 ///   2699264  end
 @safe struct Registry {
   let base: UnsafeMutableRawPointer
@@ -33,7 +34,7 @@ import CLinux
   @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0002 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0003 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_699_264 }
@@ -43,9 +44,9 @@ import CLinux
   static var cacheEntries: Int { 65536 }
 
   static var turnsOffset: Int { 4096 }
-  static var generationsOffset: Int { 12288 }
-  static var cacheOffset: Int { 536_576 }
-  static var configurationOffset: Int { 2_633_728 }
+  static var generationsOffset: Int { 77_824 }
+  static var cacheOffset: Int { 602_112 }
+  static var configurationOffset: Int { 12_288 }
   static var configurationSize: Int { 65536 }
 
   @inline(__always) func word(_ offset: Int) -> UnsafeMutablePointer<UInt64> {

@@ -145,6 +145,17 @@ struct Turn {
     }
   }
 
+  static var isAnyHeld: Bool {
+    let words = unsafe ovl_turns()!
+    for i in 0..<Int(OVL_TURNS_IN_FLIGHT) { if unsafe at_relaxed64(words + i) != 0 { return true } }
+    return false
+  }
+
+  /// The descriptors were those of a child in this memory, and are gone with it.
+  static func forgetHeld() {
+    for i in 0..<Int(OVL_TURNS_IN_FLIGHT) { forget(i) }
+  }
+
   private static func remember(_ fd: Int32) -> Int {
     let words = unsafe ovl_turns()!
     for i in 0..<Int(OVL_TURNS_IN_FLIGHT) {

@@ -4,10 +4,15 @@ import CLinux
 enum Arena {
   static func allocate(_ size: Int) throws(Errno) -> UnsafeMutableRawPointer {
     let process = unsafe ovl_self()!
-    let used = unsafe (Int(process.pointee.arena_used) + 15) & ~15
-    if used + size <= ovl_arena_size() {
-      unsafe process.pointee.arena_used = UInt32(used + size)
-      return unsafe UnsafeMutableRawPointer(ovl_arena()!) + used
+    let near = unsafe (Int(process.pointee.near_used) + 15) & ~15
+    if near + size <= Int(OVL_ARENA_NEAR) {
+      unsafe process.pointee.near_used = UInt32(near + size)
+      return unsafe UnsafeMutableRawPointer(ovl_near()!) + near
+    }
+    let far = unsafe (Int(process.pointee.far_used) + 15) & ~15
+    if far + size <= ovl_far_size() {
+      unsafe process.pointee.far_used = UInt32(far + size)
+      return unsafe UnsafeMutableRawPointer(ovl_far()!) + far
     }
     guard
       let p = unsafe lx_mmap(

@@ -14,6 +14,12 @@ struct PathHash: Equatable {
     b = key1 ^ 0xd1b5_4a32_d192_ed03
   }
 
+  /// A hash that was kept.
+  @inline(__always) init(a: UInt64, b: UInt64) {
+    self.a = a
+    self.b = b
+  }
+
   @inline(__always) private mutating func absorb(_ w0: UInt64, _ w1: UInt64) {
     let p = (a ^ w0).multipliedFullWidth(by: w1 ^ 0xa076_1d64_78bd_642f)
     let q = (b ^ w1).multipliedFullWidth(by: w0 ^ 0xe703_7ed1_a0b4_28db)

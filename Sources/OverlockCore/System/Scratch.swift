@@ -8,8 +8,8 @@ import CLinux
 @safe struct Scratch {
   let base: UnsafeMutablePointer<UInt8>
 
-  static var blockSize: Int { 98304 }
-  static var blocks: Int { 64 }
+  static var blockSize: Int { Int(OVL_SCRATCH_SIZE) }
+  static var blocks: Int { Int(OVL_SCRATCH_BLOCKS) }
 
   static func acquire() throws(Errno) -> Scratch {
     let process = unsafe ovl_self()!
