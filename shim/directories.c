@@ -27,6 +27,9 @@ static struct ovl_listing *listing(DIR *stream, long *error) {
   return OVL_ON() ? ovl_listing_of(dirfd(stream), error) : NULL;
 }
 
+/* A removed directory has no entries: to readdir that is the end, as libc has it. */
+static int is_removed(long error) { return error == -ENOENT; }
+
 /* The next record, NULL at the end. */
 static struct dirent *take(struct ovl_listing *l) {
   if (l->next >= l->bytes) return NULL;
@@ -35,20 +38,35 @@ static struct dirent *take(struct ovl_listing *l) {
   return entry;
 }
 
+/* A directory that one layer has alone is read by libc itself, whiteouts among the rest. */
+static int is_hidden(int fd, const struct dirent *entry) {
+  return (entry->d_type == DT_CHR || entry->d_type == DT_UNKNOWN) && OVL_ON() &&
+         ovl_hides(fd, entry->d_name);
+}
+
 HOOKED(struct dirent *, readdir, DIR *stream) {
   long error;
   struct ovl_listing *l = listing(stream, &error);
   if (l != NULL) return take(l);
-  return error != 0 ? ovl_null(error) : NEXT(readdir)(stream);
+  if (error != 0) return is_removed(error) ? NULL : ovl_null(error);
+  struct dirent *entry;
+  do entry = NEXT(readdir)(stream);
+  while (entry != NULL && is_hidden(dirfd(stream), entry));
+  return entry;
 }
 HOOK_ALIAS(readdir64, readdir);
 
 HOOKED(int, readdir_r, DIR *stream, struct dirent *entry, struct dirent **result) {
   long error;
   struct ovl_listing *l = listing(stream, &error);
-  if (l == NULL && error == 0) return NEXT(readdir_r)(stream, entry, result);
+  if (l == NULL && error == 0) {
+    int r;
+    do r = NEXT(readdir_r)(stream, entry, result);
+    while (r == 0 && *result != NULL && is_hidden(dirfd(stream), *result));
+    return r;
+  }
   *result = NULL;
-  if (l == NULL) return (int)-error;
+  if (l == NULL) return is_removed(error) ? 0 : (int)-error;
   const struct dirent *next = take(l);
   if (next == NULL) return 0;
   const size_t size = next->d_reclen < sizeof *entry ? next->d_reclen : sizeof *entry;
@@ -86,17 +104,44 @@ HOOKED(int, closedir, DIR *stream) {
   return NEXT(closedir)(stream);
 }
 
+/* Takes the whiteouts out of what the kernel listed; the new length. */
+static ssize_t without_hidden(int fd, char *buffer, ssize_t length) {
+  ssize_t kept = 0;
+  for (ssize_t at = 0; at < length;) {
+    const struct dirent *entry = (const struct dirent *)(const void *)(buffer + at);
+    const size_t size = entry->d_reclen;
+    at += (ssize_t)size;
+    if (is_hidden(fd, entry)) continue;
+    if (buffer + kept != (const char *)entry) memmove(buffer + kept, entry, size);
+    kept += (ssize_t)size;
+  }
+  return kept;
+}
+
 HOOKED(ssize_t, getdents64, int fd, void *buffer, size_t size) {
   if (OVL_OFF()) return NEXT(getdents64)(fd, buffer, size);
   const long r = ovl_getdents64(fd, buffer, size);
-  return r == OVL_PASS ? NEXT(getdents64)(fd, buffer, size) : ovl_result(r);
+  if (r != OVL_PASS) return ovl_result(r);
+  ssize_t listed, kept;
+  do {
+    listed = NEXT(getdents64)(fd, buffer, size);
+    kept = listed > 0 ? without_hidden(fd, buffer, listed) : listed;
+  } while (kept == 0 && listed > 0);
+  return kept;
 }
 
 HOOKED(ssize_t, getdirentries, int fd, char *buffer, size_t size, off_t *base) {
   if (OVL_OFF()) return NEXT(getdirentries)(fd, buffer, size, base);
   const long position = ovl_dir_seek(fd, 0, SEEK_CUR);
   const long r = ovl_getdents64(fd, buffer, size);
-  if (r == OVL_PASS) return NEXT(getdirentries)(fd, buffer, size, base);
+  if (r == OVL_PASS) {
+    ssize_t listed, kept;
+    do {
+      listed = NEXT(getdirentries)(fd, buffer, size, base);
+      kept = listed > 0 ? without_hidden(fd, buffer, listed) : listed;
+    } while (kept == 0 && listed > 0);
+    return kept;
+  }
   if (r >= 0 && position >= 0) *base = position;
   return ovl_result(r);
 }

@@ -17,6 +17,11 @@ static const struct timespec *from_timeval(const struct timeval tv[2], struct ti
   return ts;
 }
 
+/* Neither time is to be set: the kernel says so before it looks at anything. */
+static int is_nothing(const struct timespec times[2]) {
+  return times != NULL && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT;
+}
+
 /* By descriptor: 0, -errno or OVL_PASS. */
 static long set_descriptor(int fd, const struct timespec times[2]) {
   OVL_PATH(p);
@@ -67,7 +72,7 @@ HOOKED(int, futimesat, int dirfd, const char *path, const struct timeval times[2
 }
 
 HOOKED(int, utimensat, int dirfd, const char *path, const struct timespec times[2], int flags) {
-  if (OVL_OFF()) return NEXT(utimensat)(dirfd, path, times, flags);
+  if (OVL_OFF() || is_nothing(times)) return NEXT(utimensat)(dirfd, path, times, flags);
   const int empty = (flags & AT_EMPTY_PATH) != 0 && path != NULL && *path == '\0';
   const long r = empty && dirfd >= 0 ? set_descriptor(dirfd, times)
                  /* libc refuses a NULL path here (EINVAL), the kernel takes it for futimens */
@@ -77,7 +82,7 @@ HOOKED(int, utimensat, int dirfd, const char *path, const struct timespec times[
 }
 
 HOOKED(int, futimens, int fd, const struct timespec times[2]) {
-  if (OVL_OFF()) return NEXT(futimens)(fd, times);
+  if (OVL_OFF() || is_nothing(times)) return NEXT(futimens)(fd, times);
   const long r = set_descriptor(fd, times);
   return r == OVL_PASS ? NEXT(futimens)(fd, times) : (int)ovl_result(r);
 }

@@ -151,6 +151,8 @@ int ovl_xattr_hidden(const char *name);
 struct ovl_listing *ovl_listing_of(int fd, long *error);
 /* Drops it, so that the next ovl_listing_of reads anew (rewinddir). */
 void ovl_listing_drop(int fd);
+/* Whether a name that the kernel lists in the directory fd is a whiteout. */
+int ovl_hides(int fd, const char *name);
 /* getdents64 on fd. OVL_PASS: the kernel's. */
 long ovl_getdents64(int fd, void *buffer, size_t size);
 /* lseek on a directory descriptor (position in the merged listing). OVL_PASS otherwise. */

@@ -66,26 +66,36 @@ private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay,
 public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   guard let st = unsafe st else { return }
   let entry = DescriptorTable.entry(fd)
+  var removed = false
   if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
     let r = bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
-        guard let (overlay, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return 0 }
-        try unsafe check(
-          lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
-        unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
-        return 1
+        switch try DescriptorObject.standing(fd, entry, s) {
+        case .current: return 0
+        case .removed:
+          removed = true
+          return 0
+        case .upper(let overlay, let node):
+          try unsafe check(
+            lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
+          unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
+          return 1
+        }
       }
     }
     if r == 1 { return }
   }
   guard
-    let (overlay, node) = unsafe subject(fd, st.pointee.device, st.pointee.st_mode)
+    let (overlay, found) = unsafe subject(fd, st.pointee.device, st.pointee.st_mode)
   else { return }
+  var node = found
+  if removed { node.flags |= Node.removed }
   unsafe fix(fd, overlay, node, &st.pointee)
 }
 
 private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat) {
   st.device = overlay.device
+  if node.has(Node.removed) { st.links = 0 }
   if node.shownInode != 0 {
     st.inode = node.shownInode
   } else if node.layer > 0 {
@@ -97,6 +107,10 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
         var here = s.here
         let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
         guard position.overlay == overlay.index else { return }
+        if position.removed {
+          st.links = 0
+          return
+        }
         var merge = Merge(overlay, s)
         let look = try overlay.lookup(here.view, s, merge: &merge)
         guard look.isWhole, look.node.kind == .directory else { return }
@@ -121,20 +135,29 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
   let device =
     (major & 0xfff) << 8 | (major & ~0xfff) << 32 | (minor & 0xff) | (minor & ~0xff) << 12
   let entry = DescriptorTable.entry(fd)
+  var removed = false
   if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
     let r = bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
-        guard let (overlay, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return 0 }
-        let mask = unsafe buffer.load(as: UInt32.self)
-        try unsafe check(
-          lx_statx(AT_FDCWD, s.real2.unterminated, AT_SYMLINK_NOFOLLOW, mask, buffer))
-        unsafe fixStatx(overlay, node, buffer, s.real2.unterminated)
-        return 1
+        switch try DescriptorObject.standing(fd, entry, s) {
+        case .current: return 0
+        case .removed:
+          removed = true
+          return 0
+        case .upper(let overlay, let node):
+          let mask = unsafe buffer.load(as: UInt32.self)
+          try unsafe check(
+            lx_statx(AT_FDCWD, s.real2.unterminated, AT_SYMLINK_NOFOLLOW, mask, buffer))
+          unsafe fixStatx(overlay, node, buffer, s.real2.unterminated)
+          return 1
+        }
       }
     }
     if r == 1 { return }
   }
-  guard let (overlay, node) = subject(fd, device, mode) else { return }
+  guard let (overlay, found) = subject(fd, device, mode) else { return }
+  var node = found
+  if removed { node.flags |= Node.removed }
   var st = stat()
   st.st_mode = mode
   st.inode = unsafe buffer.load(fromByteOffset: 32, as: UInt64.self)
@@ -158,6 +181,15 @@ public func ovlListingOf(_ fd: Int32, _ error: UnsafeMutablePointer<Int>?)
     unsafe error?.pointee = failure.result
     return nil
   }
+}
+
+@c(ovl_hides)
+public func ovlHides(_ fd: Int32, _ name: UnsafePointer<CChar>?) -> Int32 {
+  guard let name = unsafe name else { return 0 }
+  let entry = DescriptorTable.entry(fd)
+  if entry.isKnown, !entry.isOurs { return 0 }
+  var st = stat()
+  return unsafe lx_fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.isWhiteoutNode ? 1 : 0
 }
 
 @c(ovl_listing_drop)

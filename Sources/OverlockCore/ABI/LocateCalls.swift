@@ -87,6 +87,7 @@ private func locateSlowly(
       }
       if location.trailing, node.kind != .directory { throw .notDirectory }
       if intent & UInt32(OVL_COPYUP) != 0, node.layer > 0 {
+        if node.has(Node.removed) { throw .noEntry }
         try Overlay(index: location.overlay).copyUp(
           location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
         continue
@@ -124,7 +125,7 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
     guard entry.isLower, !DescriptorObject.isCurrent(fd, entry) else { return passResult }
     return bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
-        guard try DescriptorObject.copiedUp(fd, entry, s) != nil else { return passResult }
+        guard case .upper = try DescriptorObject.standing(fd, entry, s) else { return passResult }
         try unsafe Resolve.store(p, s.real2.written.view)
         return 0
       }
@@ -134,6 +135,15 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
   return bordered { () throws(Errno) in
     if try check(lx_fcntl(fd, F_GETFL, 0)) & Int(O_PATH) != 0 { throw .badDescriptor }
     return try withScratch { (s) throws(Errno) -> Int in
+      if case .upper(let overlay, let node) = try DescriptorObject.standing(fd, entry, s),
+        node.has(Node.removed)
+      {
+        unsafe p.pointee.overlay = Int32(overlay.index)
+        unsafe p.pointee.layer = 0
+        unsafe p.pointee.kind = node.kind.rawValue
+        try unsafe Resolve.store(p, s.real2.written.view)
+        return 0
+      }
       var here = s.here
       var own = stat()
       try unsafe check(lx_fstat(fd, &own))

@@ -128,11 +128,6 @@ public func ovlRename(
       if exists, flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
       if !exists, flags & UInt32(RENAME_EXCHANGE) != 0 { throw .noEntry }
     }
-    if from.overlay >= 0, from.trailing, from.lookup.node.kind != .none,
-      from.lookup.node.kind != .directory
-    {
-      throw .notDirectory
-    }
     if from.overlay != to.overlay {
       return try CrossBorder.rename(from, to, flags: flags, s)
     }
@@ -176,8 +171,6 @@ public func ovlLink(
     if from.overlay != to.overlay {
       return try CrossBorder.link(from, to, flags: flags, s)
     }
-    if from.lookup.node.kind == .none { throw .noEntry }
-    if from.trailing, from.lookup.node.kind != .directory { throw .notDirectory }
     try Overlay(index: from.overlay).link(from.path.view, to.path.view)
     return 0
   }
@@ -195,12 +188,27 @@ private func linkDescriptor(
     let rel = location.path.view
     try withScratch { (s) throws(Errno) in
       var here = s.here
+      switch try DescriptorObject.standing(fd, entry, s) {
+      case .removed: throw .noEntry
+      case .upper(let group, let node) where node.has(Node.removed):
+        // Only other names of its hard-link group are left, and their file in the index.
+        guard group.index == overlay.index else { throw .crossDevice }
+        let source = s.real2.written
+        try overlay.markParentImpure(rel, s)
+        _ = try unsafe overlay.create(rel, isNew: false) {
+          unsafe lx_linkat(AT_FDCWD, source.cString, AT_FDCWD, $0, 0)
+        }
+        return
+      default: break
+      }
       if entry.isLower || !entry.isKnown,
         let (source, _) = try DescriptorObject.find(fd, entry, &here, s)
       {
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
+        // It goes on showing its origin's inode number.
+        if entry.ino != 0 { try overlay.markParentImpure(rel, s) }
         _ = try unsafe overlay.create(rel, isNew: false) {
           unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags)
         }
@@ -226,8 +234,23 @@ private func twoNames(
         for attempt in 0..<16 {
           let from = try unsafe Resolve.walk(
             oldDirfd, old, follow: followOld, naming: namingOld, s)
-          let to = try unsafe Resolve.walk(
-            newDirfd, new, follow: false, naming: true, s2)
+          // link(2) looks its first name up to the end before it looks at the second.
+          if !namingOld, let from, from.overlay >= 0 { _ = try existing(from) }
+          let to: Location?
+          do throws(Errno) {
+            to = try unsafe Resolve.walk(newDirfd, new, follow: false, naming: true, s2)
+          } catch {
+            if !namingOld, (from?.overlay ?? -1) < 0 {
+              let flags = followOld ? 0 : AT_SYMLINK_NOFOLLOW
+              var st = stat()
+              if let from {
+                try unsafe check(lx_fstatat(AT_FDCWD, from.path.terminated, &st, flags))
+              } else {
+                try unsafe check(lx_fstatat(oldDirfd, old, &st, flags))
+              }
+            }
+            throw error
+          }
           if from == nil, to == nil {
             Outside.noteChange()
             return passResult

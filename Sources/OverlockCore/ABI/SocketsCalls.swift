@@ -94,27 +94,41 @@ public func ovlBind(_ fd: Int32, _ address: UnsafeRawPointer?, _ length: UInt32)
         guard
           let location = try unsafe Resolve.walk(AT_FDCWD, name.cString, follow: false, s2)
         else { return passResult }
-        if location.overlay < 0 { return bind(fd, location.path, s) }
+        if location.overlay < 0 { return bind(fd, location.path, nil, name.view, s) }
         if location.lookup.node.kind != .none { throw Errno(rawValue: EADDRINUSE) }
         if location.trailing { throw .noEntry }
-        try Overlay(index: location.overlay).makeSocket(location.path.view) { bind(fd, $0, s) }
+        let overlay = Overlay(index: location.overlay)
+        try overlay.makeSocket(location.path.view) { bind(fd, $0, overlay, name.view, s) }
         return 0
       }
     }
   }
 }
 
-/// bind(2) to a real path: 0 or -errno.
-private func bind(_ fd: Int32, _ real: PathBuffer, _ s: Scratch) -> Int {
+/// bind(2) to a real path, whose name the overlay notes: 0 or -errno.
+private func bind(
+  _ fd: Int32, _ real: PathBuffer, _ overlay: Overlay?, _ name: PathView, _ s: Scratch
+) -> Int {
   var address: InlineArray<128, UInt8> = InlineArray(repeating: 0)
   return unsafe withUnsafeMutablePointer(to: &address) { bytes in
+    let start = UnsafeMutableRawPointer(bytes)
     do throws(Errno) {
-      let (length, hold) = try unsafe write(real, to: UnsafeMutableRawPointer(bytes), s)
+      let (length, hold) = try unsafe write(real, to: start, s)
       let r = unsafe lx_bind(fd, bytes, length)
       if hold >= 0 { _ = lx_close(hold) }
+      // A name that cannot be kept is shown as the absolute path that it leads to.
+      if r == 0, let overlay { try? overlay.noteSocket(unsafe text(start, length), named: name, s) }
       return r
     } catch { return error.result }
   }
+}
+
+/// The text of a pathname address.
+private func text(_ address: UnsafeRawPointer, _ length: UInt32) -> PathView {
+  let name = unsafe (address + pathOffset).assumingMemoryBound(to: UInt8.self)
+  var count = 0
+  while count < Int(length) - pathOffset, unsafe name[count] != 0 { count += 1 }
+  return unsafe PathView(name, count)
 }
 
 @c(ovl_sockaddr_shown)
@@ -124,29 +138,39 @@ public func ovlSockaddrShown(
   guard let address = unsafe address, length > 3, capacity >= length,
     unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX)
   else { return length }
-  let name = unsafe (address + 2).assumingMemoryBound(to: UInt8.self)
+  let name = unsafe (address + pathOffset).assumingMemoryBound(to: UInt8.self)
   guard unsafe name[0] == slash else { return length }
-  var count = 0
-  while count < Int(length) - 2, unsafe name[count] != 0 { count += 1 }
+  let real = unsafe text(address, length)
   do throws(Errno) {
     return try withScratch { (s) throws(Errno) -> UInt32 in
-      var bound = s.link
-      let found: (overlay: Overlay, rel: PathView, layer: Int)?
-      if let overlay = try unsafe Overlay.bound(PathView(name, count), into: &bound) {
-        found = (overlay, bound.view, 0)
-      } else {
-        found = unsafe RealPaths.merged(PathView(name, count), lowers: true)
-      }
-      guard let (overlay, rel, _) = found else { return length }
       var shown = s.rest
-      try shown.append(overlay.target)
-      try shown.appendBelow(rel)
+      guard try findName(of: real, into: &shown, s) else { return length }
       // What the caller's buffer cannot hold is cut off, as accept(2) does; the length says so.
-      let room = min(Int(capacity) - 2, 108)
+      let room = min(Int(capacity) - pathOffset, 108)
       let kept = min(shown.count, room)
       unsafe copyBytes(name, UnsafePointer(shown.base), kept)
       if kept < room { unsafe name[kept] = 0 }
-      return UInt32(2 + shown.count + 1)
+      return UInt32(pathOffset + shown.count + 1)
     }
   } catch { return length }
+}
+
+/// The name to show for a path that the kernel has. False: that itself.
+private func findName(
+  of real: PathView, into shown: inout PathBuffer, _ s: Scratch
+) throws(Errno) -> Bool {
+  let merged = RealPaths.merged(real, lowers: true)
+  for i in 0..<Overlay.count {
+    let overlay = Overlay(index: i)
+    guard overlay.hasUpper,
+      real.isAt(orBelow: overlay.layerPath(0)) || real.isAt(orBelow: overlay.work)
+        || real.hasPrefix("/proc/self/fd/")
+    else { continue }
+    if try overlay.socketName(real, into: &shown, s) { return true }
+  }
+  guard let (overlay, rel, _) = merged else { return false }
+  shown.count = 0
+  try shown.append(overlay.target)
+  try shown.appendBelow(rel)
+  return true
 }

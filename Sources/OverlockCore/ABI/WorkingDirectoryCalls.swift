@@ -14,9 +14,18 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
         guard node.kind == .directory else { throw .notDirectory }
         var here = location.path
         try WorkingDirectory.change(into: &here) { (_) throws(Errno) in
-          try unsafe check(lx_chdir(s.real2.unterminated))
+          if node.has(Node.removed), unsafe s.real2.unterminated.pointee == 0 {
+            let overlay = Overlay(index: location.overlay)
+            let fd = try overlay.openRemoved(location.path.view, O_PATH)
+            defer { _ = lx_close(fd) }
+            try check(lx_fchdir(fd))
+          } else {
+            try unsafe check(lx_chdir(s.real2.unterminated))
+          }
+          let removed = node.has(Node.removed)
           return WorkingDirectory.Position(
-            overlay: location.overlay, layer: node.layer, isDirect: !node.has(Node.redirected))
+            overlay: location.overlay, layer: node.layer,
+            isDirect: !removed && !node.has(Node.redirected), removed: removed)
         }
         return 0
       }
@@ -51,7 +60,8 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
       var here = s.here
       let position = try WorkingDirectory.read(into: &here)
       // A directory that is gone has no path; the kernel knows.
-      if position.overlay < 0 || position.removed { return passResult }
+      if position.removed { throw .noEntry }
+      if position.overlay < 0 { return passResult }
       let overlay = Overlay(index: position.overlay)
       var merge = Merge(overlay, s)
       let look = try overlay.lookup(here.view, s, merge: &merge)
@@ -78,9 +88,8 @@ public func ovlRealpath(
   }
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
-      guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, s) else {
-        return passResult
-      }
+      guard let location = try unsafe Resolve.walk(AT_FDCWD, path, follow: true, textual: true, s)
+      else { return passResult }
       var shown = s.rest
       if location.overlay >= 0 {
         _ = try existing(location)
@@ -89,6 +98,7 @@ public func ovlRealpath(
       } else {
         try unsafe check(lx_faccessat2(AT_FDCWD, location.path.terminated, F_OK, 0))
         try shown.append(location.path.view)
+        while shown.count > 1, shown.view[shown.count - 1] == slash { shown.count -= 1 }
       }
       if shown.count == 0 { try shown.append(slash) }
       guard shown.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }

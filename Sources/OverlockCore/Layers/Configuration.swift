@@ -196,7 +196,7 @@ struct Configuration {
     unsafe raw.pointee.work_length = UInt32(base.count)
     let folders: InlineArray<13, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
-      "/gone/0", "/index", "/moved", "/bound", "/contested",
+      "/gone/0", "/index", "/moved", "/sockets", "/contested",
     ]
     for i in 0..<13 {
       path.count = base.count

@@ -265,12 +265,7 @@ extension Overlay {
     guard look.isWhole, look.node.kind != .none else { throw .noEntry }
     guard look.node.layer == 0 else { throw .again }
     let source = s.real2.written
-    if look.node.shownInode != 0 {
-      try copyUpParents(new)
-      var parent = s.rest
-      try upperPath(new.parent, into: &parent)
-      try markImpureChecked(new.parent, parent)
-    }
+    if look.node.shownInode != 0 { try markParentImpure(new, s) }
     guard target.node.has(Node.whiteout) else {
       return try changing(new, missing: true) { (c) throws(Errno) -> Bool in
         guard c.look.node.kind == .none else { throw .exists }
@@ -296,6 +291,14 @@ extension Overlay {
       try self.linkOverWhiteout(source, c)
       return true
     }
+  }
+
+  /// Prepares the directory of a name for an object whose inode number is not its own.
+  func markParentImpure(_ rel: PathView, _ s: Scratch) throws(Errno) {
+    try copyUpParents(rel)
+    var parent = s.rest
+    try upperPath(rel.parent, into: &parent)
+    try markImpureChecked(rel.parent, parent)
   }
 
   private func linkOverWhiteout(_ source: PathBuffer, _ c: Change) throws(Errno) {

@@ -12,6 +12,21 @@ struct Lookup {
 
   var isWhole: Bool { length == total }
   var total: Int
+
+  init(node: Node, length: Int, hash: PathHash, directory: PathHash, total: Int) {
+    self.node = node
+    self.length = length
+    self.hash = hash
+    self.directory = directory
+    self.total = total
+  }
+
+  /// What is known of an object without a name, that had this one.
+  init(removed node: Node, at path: PathView) {
+    self.init(
+      node: node, length: path.count, hash: PathHash(0, 0), directory: PathHash(0, 0),
+      total: path.count)
+  }
 }
 
 extension Overlay {
@@ -142,6 +157,14 @@ extension Overlay {
     var real = scratch.real2
     try real.append(path.view)
     _ = unsafe real.cString
+  }
+
+  /// Whether a group of hard links has its upper inode; its path is then in `s.real2`.
+  func isIndexed(_ shown: UInt64, _ s: Scratch) throws(Errno) -> Bool {
+    var path = s.real2
+    try indexPath(shown, into: &path)
+    var st = stat()
+    return unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0
   }
 
   /// `workdir/overlock/index/<shown inode>`: the upper inode of a group of hard links.

@@ -89,6 +89,8 @@ import CLinux
     var absolute = -1
     var hidesBelow = false
     var absoluteLayer = 0
+    // A layer on an absolute redirect's way hides what is below it.
+    var isCut = false
     while true {
       // After an absolute redirect every layer below counts, not only the parent's.
       var layer: Int
@@ -96,9 +98,13 @@ import CLinux
       var xWhiteouts = false
       if absolute >= 0 {
         absoluteLayer += 1
-        if absoluteLayer >= overlay.layerCount { break }
+        if absoluteLayer >= overlay.layerCount || isCut { break }
         layer = absoluteLayer
         v = absolute
+        if layer + 1 < overlay.layerCount {
+          let reaches = try followWay(layer, &absolute, &isCut)
+          if !reaches { continue }
+        }
       } else {
         if i >= total { break }
         layer = self.layer(i)
@@ -110,7 +116,7 @@ import CLinux
       try real.append(overlay.layerPath(layer))
       var childVariant = v
       if absolute >= 0 {
-        try real.appendBelow(variantPath(absolute))
+        try real.appendBelow(variantPath(v))
       } else {
         try real.appendBelow(variantPath(v))
         try real.append(slash)
@@ -149,7 +155,7 @@ import CLinux
       }
       if kind != .directory {
         if found {
-          if node.layer == 0 { node.flags |= Node.below }
+          if node.layer == 0, absolute < 0, !isRelativeRedirect { node.flags |= Node.below }
           break
         }
         found = true
@@ -172,7 +178,7 @@ import CLinux
       }
       // A directory: it contributes, and may end or bend the search below it.
       var attributes = DirectoryAttributes()
-      let isLast = absolute >= 0 ? layer + 1 >= overlay.layerCount : i >= total
+      let isLast = absolute >= 0 ? isCut || layer + 1 >= overlay.layerCount : i >= total
       if layer == 0 || !isLast {
         attributes = try readAttributes(real, upper: layer == 0)
       }
@@ -193,7 +199,8 @@ import CLinux
       } else {
         node.flags |= Node.merged
         if node.layer == 0, kept == 1 {
-          node.flags |= Node.below
+          // What a redirect leads to stands at another name.
+          if absolute < 0, !isRelativeRedirect { node.flags |= Node.below }
           if topStat.st_mode != st.st_mode || topStat.st_uid != st.st_uid
             || topStat.st_gid != st.st_gid
           {
@@ -211,6 +218,7 @@ import CLinux
         continue
       }
       if attributes.redirectLength > 0, !isLast || attributes.isAbsoluteRedirect {
+        if layer == 0, wantBelow, try hasName(name, from: i, total) { node.flags |= Node.below }
         let value = unsafe PathView(UnsafePointer(scratch.spare), attributes.redirectLength)
         if attributes.isAbsoluteRedirect {
           absolute = try unsafe addVariant(PathView(value.base, 0), value.from(1))
@@ -232,6 +240,56 @@ import CLinux
     if node.kind == .directory { count = kept } else if node.kind != .none { count = 0 }
     finish(&node, variant: foundVariant)
     return node
+  }
+
+  /// Whether the layers from the i-th of the parent on show the name itself.
+  private func hasName(_ name: PathView, from first: Int, _ total: Int) throws(Errno) -> Bool {
+    for i in first..<total {
+      var real = scratch.real
+      try real.append(overlay.layerPath(layer(i)))
+      try real.appendBelow(variantPath(variantIndex(i)))
+      try real.append(slash)
+      try real.append(name)
+      var st = stat()
+      let r = unsafe lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW)
+      if r == -Int(ENOENT) || r == -Int(ENOTDIR) { continue }
+      try check(r)
+      return !isWhiteout(st, real, hasXWhiteouts(i))
+    }
+    return false
+  }
+
+  /// Looks at the directories on an absolute redirect's way in one layer, as the kernel does: a
+  /// whiteout or a non-directory among them ends the search, an opaque one ends it below this layer,
+  /// and a redirect bends it there.
+  ///
+  /// - Returns: whether the layer may have the directory itself.
+  private mutating func followWay(_ layer: Int, _ variant: inout Int, _ isCut: inout Bool)
+    throws(Errno) -> Bool
+  {
+    let path = variantPath(variant)
+    for end in 0..<path.count where path[end] == slash {
+      var real = scratch.real
+      try real.append(overlay.layerPath(layer))
+      try real.appendBelow(path.prefix(end))
+      var st = stat()
+      let r = unsafe lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW)
+      if r == -Int(ENOENT) || r == -Int(ENOTDIR) { return false }
+      try check(r)
+      guard st.type == S_IFDIR else {
+        isCut = true
+        return false
+      }
+      let attributes = try readAttributes(real, upper: false)
+      if attributes.opaque { isCut = true }
+      guard attributes.redirectLength > 0 else { continue }
+      let value = unsafe PathView(UnsafePointer(scratch.spare), attributes.redirectLength)
+      var bent = scratch.link
+      if !attributes.isAbsoluteRedirect { try bent.append(path.prefix(end).parent) }
+      try bent.appendRelative(attributes.isAbsoluteRedirect ? value.from(1) : value)
+      variant = try addVariant(bent.view, path.from(end + 1))
+    }
+    return true
   }
 
   private func finish(_ node: inout Node, variant: Int) {

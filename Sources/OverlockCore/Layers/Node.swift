@@ -53,6 +53,8 @@ struct Node {
   static var absent: UInt32 { 512 }
   /// The object has more than one hard link in its layer.
   static var linked: UInt32 { 1024 }
+  /// The object has no name left: a descriptor or working directory led to it. Never cached.
+  static var removed: UInt32 { 2048 }
 
   @inline(__always) func has(_ flag: UInt32) -> Bool { flags & flag != 0 }
 

@@ -27,6 +27,8 @@ extension Overlay {
       let r = unsafe lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0)
       if r < 0 { try? self.removeStaged(staged) }
       try check(r)
+      // Descriptors of the lower object have to look again.
+      self.registry?.noteCopyUp()
       Fault.step()
     }
   }
@@ -102,16 +104,14 @@ extension Overlay {
         let look = try self.lookup(rel, s, wantBelow: true, merge: &merge)
         guard look.isWhole, look.node.kind != .none else { throw .noEntry }
         guard look.node.kind == .directory else { throw .notDirectory }
-        let hides =
-          look.node.layer > 0 || look.node.has(Node.below)
-          || look.node.has(Node.merged)
+        let hides = look.node.layer > 0 || look.node.has(Node.below)
         var upper = s2.real
         try self.upperPath(rel, into: &upper)
         let name = NameChange(self, directory: look.directory, name: look.hash)
         defer { name.end() }
         self.registry?.notePositionsChange()
         defer { self.registry?.notePositionsChange() }
-        if !hides {
+        if !hides, look.node.has(Node.single) {
           let r = unsafe lx_unlinkat(AT_FDCWD, upper.cString, AT_REMOVEDIR)
           if r != -Int(ENOTEMPTY) {
             try check(r)
@@ -120,13 +120,18 @@ extension Overlay {
         }
         guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
         Fault.step()
+        var staged = s2.staging
         if !hides {
-          // Only stale whiteouts are left in it.
-          try self.removeStaged(upper)
+          // Whiteouts are left in it, and lowers that a redirect leads to: it goes as a whole.
+          try self.stageRemoval(.gone, turn: parentHash, of: rel, into: &staged)
+          try unsafe check(lx_renameat2(AT_FDCWD, upper.cString, AT_FDCWD, staged.cString, 0))
+          Fault.step()
+          try? self.removeStaged(staged)
           return
         }
-        var staged = s2.staging
-        try self.makeWhiteout(turn: parentHash, directory: rel.parent, into: &staged, s)
+        try self.makeWhiteout(
+          turn: parentHash, directory: rel.parent, removing: look.node.layer > 0 ? nil : rel,
+          into: &staged, s)
         Fault.step()
         if look.node.layer > 0 {
           let r = unsafe lx_renameat2(

@@ -180,6 +180,8 @@ extension Overlay {
             new, old, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
           throw error
         }
+        // Descriptors of a lower object that was replaced have to look again.
+        if !exchange, to.node.kind != .none { self.registry?.noteCopyUp() }
         Fault.step()
         return true
       }
@@ -216,7 +218,7 @@ extension Overlay {
 
   /// Whether a lower would show through at the name of a node.
   private func uncovers(_ node: Node) -> Bool {
-    node.has(Node.below | Node.merged) || (node.kind != .none && node.layer > 0)
+    node.has(Node.below) || (node.kind != .none && node.layer > 0)
   }
 
   /// Prepares a directory for standing at another name.

@@ -2,8 +2,10 @@ import CLinux
 
 /// Sockets with a name. bind(2) makes the node itself, replaces nothing, and remembers the path that it was
 /// given for getsockname(2). So over a whiteout it is made under a staging name in `create/` and takes the
-/// whiteout's place by one rename; the staging name is the same for every bind to the merged path, and
-/// `workdir/overlock/bound/<hash>` is a symbolic link whose text is that path.
+/// whiteout's place by one rename; the staging name is the same for every bind to the merged path.
+///
+/// `workdir/overlock/sockets/<hash of the path that the kernel has>` is a symbolic link whose text is the
+/// path as the program gave it: a peer in any process is told that.
 extension Overlay {
   /// Has `make` bind a socket to a new name, at the path it is given. Errors: EADDRINUSE the name exists;
   /// as `make`.
@@ -19,12 +21,6 @@ extension Overlay {
       var staged = c.s2.staging
       try self.stage(
         .create, turn: c.look.directory, sequence: c.look.hash.a, into: &staged)
-      var note = c.s2.link
-      try self.boundPath(c.look.hash.a, into: &note)
-      var text = c.s2.rest
-      try text.append(rel)
-      let r = unsafe lx_symlinkat(text.cString, AT_FDCWD, note.cString)
-      if r != -Int(EEXIST) { try check(r) }
       try self.removeStaged(staged)
       Fault.step()
       try check(make(staged))
@@ -42,32 +38,37 @@ extension Overlay {
     }
   }
 
-  private func boundPath(_ hash: UInt64, into path: inout PathBuffer) throws(Errno) {
+  private func socketNote(_ real: PathView, into path: inout PathBuffer) throws(Errno) {
     path.count = 0
     try path.append(work)
-    try path.append("/bound/")
-    try path.append(hex: hash)
+    try path.append("/sockets/")
+    var hash = PathHash(1, 2)
+    unsafe hash.append(real.base, real.count)
+    try path.append(hex: hash.a)
+    try path.append(hex: hash.b)
   }
 
-  /// The overlay, and in `rel` the merged path, of the staging name that a socket was bound to.
-  static func bound(_ real: PathView, into rel: inout PathBuffer) throws(Errno) -> Overlay? {
-    for i in 0..<count {
-      let overlay = Overlay(index: i)
-      guard overlay.hasUpper, real.isAt(orBelow: overlay.work) else { continue }
-      guard WorkFolder.turn(of: real.name) != nil, let hash = hexadecimal(real.name.from(4)) else {
-        return nil
-      }
-      return try withScratch { (s) throws(Errno) -> Overlay? in
-        var note = s.real
-        try overlay.boundPath(hash, into: &note)
-        let n = unsafe lx_readlinkat(
-          AT_FDCWD, note.cString,
-          UnsafeMutableRawPointer(rel.base).assumingMemoryBound(to: CChar.self), 4096)
-        guard n > 0 else { return nil }
-        rel.count = n
-        return overlay
-      }
-    }
-    return nil
+  /// Notes the name that a socket was given, by the path that the kernel has.
+  func noteSocket(_ real: PathView, named name: PathView, _ s: Scratch) throws(Errno) {
+    var note = s.staging
+    try socketNote(real, into: &note)
+    var text = s.rest
+    try text.append(name)
+    _ = unsafe lx_unlinkat(AT_FDCWD, note.cString, 0)
+    try unsafe check(lx_symlinkat(text.cString, AT_FDCWD, note.cString))
+  }
+
+  /// The name that a socket was given. False: none is noted.
+  func socketName(_ real: PathView, into name: inout PathBuffer, _ s: Scratch) throws(Errno) -> Bool
+  {
+    guard hasUpper else { return false }
+    var note = s.staging
+    try socketNote(real, into: &note)
+    let n = unsafe lx_readlinkat(
+      AT_FDCWD, note.cString,
+      UnsafeMutableRawPointer(name.base).assumingMemoryBound(to: CChar.self), 109)
+    guard n > 0 else { return false }
+    name.count = n
+    return true
   }
 }

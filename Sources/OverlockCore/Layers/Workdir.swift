@@ -12,7 +12,7 @@ import CLinux
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
 ///     contested/ lower objects that may be locked though copied up (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
-///     bound/    paths of sockets that were bound over a whiteout       (lasting)
+///     sockets/  names of bound sockets as the program spelled them     (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the
 /// directory, and the folder `0` for all others. An entry of `copyup` is named by the object's shown
@@ -100,10 +100,17 @@ extension Overlay {
 
   /// Makes a whiteout under a staging name. On an upper that takes no device nodes: the kernel's
   /// xattr form, which needs `opaque=x` on the directory that it goes to.
-  func makeWhiteout(turn: PathHash, directory: PathView, into path: inout PathBuffer, _ s: Scratch)
-    throws(Errno)
-  {
-    try stage(.whiteout, turn: turn, into: &path)
+  ///
+  /// - Parameter removing: the directory that is to be exchanged for the whiteout, if it is one.
+  func makeWhiteout(
+    turn: PathHash, directory: PathView, removing: PathView? = nil, into path: inout PathBuffer,
+    _ s: Scratch
+  ) throws(Errno) {
+    if let removing {
+      try stageRemoval(.whiteout, turn: turn, of: removing, into: &path)
+    } else {
+      try stage(.whiteout, turn: turn, into: &path)
+    }
     if !has(OVL_XATTR_WHITEOUTS) {
       try unsafe check(lx_mknodat(AT_FDCWD, path.cString, UInt32(S_IFCHR), 0))
       return

@@ -42,7 +42,7 @@ enum Locks {
     let seen = registry.copyUps
     if DescriptorObject.isCurrent(fd, entry) { return .checked(seen: seen) }
     _ = try? withScratch { (s) throws(Errno) in
-      _ = try DescriptorObject.copiedUp(fd, entry, s)
+      _ = try DescriptorObject.standing(fd, entry, s)
     }
     // Copied up, or on its way there: then the turn is what tells.
     return DescriptorObject.isCurrent(fd, entry) ? .checked(seen: seen) : .across
@@ -151,7 +151,9 @@ enum Locks {
     let overlay = Overlay(index: entry.overlay)
     var path = s.rest
     if entry.isLower {
-      guard let (_, node) = try DescriptorObject.copiedUp(fd, entry, s) else { return nil }
+      guard case .upper(_, let node) = try DescriptorObject.standing(fd, entry, s),
+        node.shownInode == RecordLocks.identity(fd, entry, overlay)
+      else { return nil }
       try path.append(s.real2.written.view)
       _ = unsafe path.cString
       return OtherSide(overlay, node.shownInode, fd, isLower: true, path)

@@ -7,17 +7,20 @@ enum CrossBorder {
   static func rename(_ from: Location, _ to: Location, flags: UInt32, _ s: Scratch)
     throws(Errno) -> Int
   {
+    if to.overlay < 0 {
+      var parent = s.rest
+      try parent.append(to.path.view.parent)
+      try parent.append(slash)
+      try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
+    }
     if try !exists(from) { throw .noEntry }
     if flags & UInt32(RENAME_EXCHANGE) != 0, try !exists(to) { throw .noEntry }
+    if from.overlay >= 0, from.trailing, from.lookup.node.kind != .directory {
+      throw .notDirectory
+    }
     guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .crossDevice }
     guard from.overlay < 0, to.overlay >= 0 else {
       // Out of an overlay the name may need a whiteout in its place: copy and remove.
-      if to.overlay < 0 {
-        var parent = s.rest
-        try parent.append(to.path.view.parent)
-        try parent.append(slash)
-        try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
-      }
       throw .crossDevice
     }
     var st = stat()
@@ -51,6 +54,14 @@ enum CrossBorder {
   static func link(_ from: Location, _ to: Location, flags: Int32, _ s: Scratch)
     throws(Errno) -> Int
   {
+    if to.overlay < 0 {
+      // What linking would have met before it.
+      if try exists(to) { throw .exists }
+      var parent = s.rest
+      try parent.append(to.path.view.parent)
+      try parent.append(slash)
+      try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
+    }
     guard from.overlay < 0, to.overlay >= 0 else { throw .crossDevice }
     let source = unsafe from.path.terminated
     _ = try unsafe Overlay(index: to.overlay).create(to.path.view, isNew: false) {

@@ -46,35 +46,53 @@ enum DescriptorObject {
     return unsafe at_relaxed64(&raw.pointee.seen) == registry.copyUps &+ 1
   }
 
-  /// The upper object that a descriptor of a lower one stands for by now: its real path is then in
-  /// `s.real2`. nil: it was not copied up (which is remembered until the next copy-up).
-  static func copiedUp(
+  /// What has become of the lower object behind a descriptor.
+  enum Standing {
+    /// It is still what the merged tree shows, or no object of an overlay.
+    case current
+    /// It was copied up: the real path is in `s.real2`. `Node.removed`: only other names are left.
+    case upper(Overlay, Node)
+    /// It has no name left.
+    case removed
+  }
+
+  /// That it is current is remembered until the next copy-up or removal.
+  static func standing(
     _ fd: Int32, _ entry: DescriptorTable.Entry, _ s: Scratch
-  ) throws(Errno) -> (Overlay, Node)? {
-    guard entry.isOurs, entry.isLower, entry.overlay < Overlay.count else { return nil }
+  ) throws(Errno) -> Standing {
+    guard entry.isOurs, entry.isLower, entry.overlay < Overlay.count else { return .current }
     let registry = Overlay(index: entry.overlay).registry
     let count = registry?.copyUps ?? 0
     // Before the look: what is being copied up at this moment is gone from there only when it shows.
     let mayBeOnItsWay = isStaged(fd, entry, s)
     var here = s.here
-    do throws(Errno) {
-      if let (overlay, node) = try find(fd, entry, &here, s), node.layer == 0 {
-        // The name may be another object's by now.
-        var st = stat()
-        try unsafe check(lx_fstat(fd, &st))
-        if node.shownInode == overlay.shownInode(st.inode, layer: entry.layer) {
-          return (overlay, node)
-        }
-        return nil
+    guard try RealPathReader.ofDescriptor(fd, into: &here),
+      let (overlay, rel, layer) = RealPaths.merged(here.view, lowers: true), layer > 0,
+      layer < overlay.layerCount
+    else { return .current }
+    let shift = here.count - rel.count
+    for i in 0..<rel.count { unsafe here.base[i] = here.base[i + shift] }
+    here.count = rel.count
+    if try overlay.followLower(&here, layer: layer) == .removed {
+      var st = stat()
+      try unsafe check(lx_fstat(fd, &st))
+      let shown = overlay.shownInode(st.inode, layer: layer)
+      guard st.type != S_IFDIR, st.links > 1, try overlay.isIndexed(shown, s) else {
+        return .removed
       }
-    } catch {
-      // Removed: what is open is all there is.
-      return nil
+      var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.indexed | Node.removed)
+      node.shownInode = shown
+      return .upper(overlay, node)
+    }
+    var merge = Merge(overlay, s)
+    let look = try overlay.lookup(here.view, s, merge: &merge)
+    if look.isWhole, look.node.kind != .none, look.node.layer == 0 {
+      return .upper(overlay, look.node)
     }
     if let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay {
       unsafe at_put64(&raw.pointee.seen, count &+ 1)
     }
-    return nil
+    return .current
   }
 
   /// Whether somebody is copying a descriptor's object up, or died in it.

@@ -32,7 +32,11 @@ enum Listing {
     try unsafe withScratch { (s) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? in
       var here = s.here
       let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
-      if position.removed { return nil }
+      if position.removed {
+        // A lower directory goes on listing what is no longer shown.
+        if position.overlay >= 0, position.layer > 0 { throw .noEntry }
+        return nil
+      }
       guard position.overlay >= 0 else {
         if !entry.isKnown { DescriptorTable.set(fd, .plain) }
         return nil
@@ -44,7 +48,7 @@ enum Listing {
       let node = look.node
       // One layer, and its numbers are the shown ones: the kernel's answer is the right one.
       if merge.count == 1, !node.has(Node.impure), !node.has(Node.opaque),
-        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer
+        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer, !merge.mayHideFiles(0)
       {
         return nil
       }

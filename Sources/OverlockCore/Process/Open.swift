@@ -113,10 +113,10 @@ enum Open {
       _ = lx_close(fd)
       return nil
     }
-    if flags & O_PATH != 0, follow, node.kind == .unknown {
-      // O_PATH|O_NOFOLLOW opens a link itself instead of refusing it.
+    if flags & O_PATH != 0, node.kind == .unknown {
+      // O_PATH opens a link itself instead of following or refusing it, and a whiteout.
       var st = stat()
-      if unsafe lx_fstat(fd, &st) == 0, st.type == S_IFLNK {
+      if unsafe lx_fstat(fd, &st) == 0, (st.type == S_IFLNK && follow) || st.isWhiteoutNode {
         _ = lx_close(fd)
         return nil
       }
@@ -138,9 +138,12 @@ enum Open {
   ) throws(Errno) -> Int {
     try withScratch { (s) throws(Errno) -> Int in
       for _ in 0..<32 {
+        // With a slash at its end the name is not even looked at: fs/namei.c, open_last_lookups.
+        let slashed = unsafe flags & (O_CREAT | O_PATH) == O_CREAT && endsInSlash(path)
         guard
           let location = try unsafe Resolve.walk(
-            dirfd, path, follow: follow, fresh: true, restriction: restriction, s)
+            dirfd, path, follow: follow && !slashed, naming: slashed, fresh: true,
+            restriction: restriction, s)
         else { return passResult }
         // Who wants no waiting asks again without that.
         if restriction.cachedOnly { throw .again }
@@ -156,6 +159,11 @@ enum Open {
     }
   }
 
+  private static func endsInSlash(_ path: UnsafePointer<CChar>) -> Bool {
+    let text = unsafe PathView(path)
+    return text[text.count - 1] == slash
+  }
+
   /// One try. nil: something changed or was prepared, walk again.
   private static func attempt(
     _ location: Location, _ flags: Int32, _ mode: UInt32, _ s: Scratch
@@ -165,7 +173,11 @@ enum Open {
     let rel = location.path.view
     let creates = flags & O_CREAT != 0 && flags & O_PATH == 0
     var result: Int
-    if creates, location.trailing, node.kind != .directory { throw .isDirectory }
+    if node.has(Node.indexed) {
+      // The group's file in the index is nobody's name, and /proc would tell it.
+      if (try? overlay.materialize(rel)) != nil { return nil }
+    }
+    if creates, location.trailing, location.last == .name { throw .isDirectory }
     switch node.kind {
     case .none, .unknown:
       guard creates else { throw .noEntry }
@@ -183,6 +195,7 @@ enum Open {
       }
       if isTemporary(flags) {
         guard overlay.hasUpper else { throw .readOnly }
+        if node.has(Node.removed) { throw .noEntry }
         if node.layer > 0 {
           try overlay.copyUp(rel, truncate: false)
           return nil
@@ -207,10 +220,20 @@ enum Open {
       if writes(flags), node.layer > 0 {
         if flags & O_DIRECTORY != 0 { throw .notDirectory }
         guard overlay.hasUpper else { throw .readOnly }
+        if node.has(Node.removed) { throw .noEntry }
         try unsafe mayWrite(s.real2.unterminated, flags)
         try overlay.copyUp(rel, truncate: flags & O_TRUNC != 0)
         return nil
       }
+    }
+    if node.has(Node.removed) {
+      // Only /proc or "." lead there.
+      if unsafe s.real2.unterminated.pointee == 0 {
+        let fd = try overlay.openRemoved(rel, flags)
+        return register(Int(fd), overlay, node, rel)
+      }
+      result = try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode))
+      return register(result, overlay, node, rel)
     }
     // A link that was come to through a descriptor of it is meant itself.
     let itself = node.kind == .link ? O_NOFOLLOW : 0
@@ -238,7 +261,7 @@ enum Open {
     let isDirectory = node.kind == .directory
     DescriptorTable.set(
       fd, DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory))
-    if isDirectory {
+    if isDirectory, !node.has(Node.removed) {
       DescriptorTable.setSlot(
         fd, overlay: overlay.index, epoch: overlay.registry?.positions ?? 0, layer: node.layer,
         direct: !node.has(Node.redirected), rel)

@@ -26,16 +26,27 @@ enum ProcLink {
         let position = try WorkingDirectory.read(into: &here)
         lowers = position.overlay >= 0
       }
-      guard text.hasPrefix("/proc/") || lowers,
-        let (overlay, rel, layer) = RealPaths.merged(link.view, lowers: lowers)
-      else { return passResult }
+      guard text.hasPrefix("/proc/") || lowers else { return passResult }
+      var removed = RealPathReader.isRemoved(link.view)
+      if removed { link.count -= 10 }
       var here = s.here
-      try here.append(rel)
-      if layer < overlay.layerCount { _ = try overlay.followMoved(&here, layer: layer) }
+      let overlay: Overlay
+      if removed, let index = try WorkingDirectory.readStaged(&link) {
+        overlay = Overlay(index: index)
+        try here.append(link.view)
+      } else {
+        guard let (found, rel, layer) = RealPaths.merged(link.view, lowers: lowers) else {
+          return passResult
+        }
+        overlay = found
+        try here.append(rel)
+        if !removed { removed = try overlay.followLower(&here, layer: layer) == .removed }
+      }
       var shown = s.rest
       try shown.append(overlay.target)
       try shown.appendBelow(here.view)
       if shown.count == 0 { try shown.append(slash) }
+      if removed { try shown.append(" (deleted)") }
       let length = min(size, shown.count)
       unsafe copyBytes(
         UnsafeMutableRawPointer(buffer).assumingMemoryBound(to: UInt8.self),

@@ -15,12 +15,13 @@ enum Resolve {
   /// Walks with the scratch block given; the block must outlive the location.
   static func walk(
     _ dirfd: Int32, _ path: UnsafePointer<CChar>, follow: Bool, naming: Bool = false,
-    wantBelow: Bool = false, fresh: Bool = false, restriction: Restriction = .none, _ s: Scratch
+    wantBelow: Bool = false, fresh: Bool = false, restriction: Restriction = .none,
+    textual: Bool = false, _ s: Scratch
   ) throws(Errno) -> Location? {
     let text = unsafe PathView(path)
     let location = try Walk.resolve(
       dirfd, text, follow: follow, naming: naming, wantBelow: wantBelow, fresh: fresh,
-      restriction: restriction, s)
+      restriction: restriction, textual: textual, s)
     if location.removed { return nil }
     if location.overlay < 0, !location.touched {
       if !location.path.view.hasPrefix("/proc/"), restriction.isNone {

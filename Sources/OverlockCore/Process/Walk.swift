@@ -13,7 +13,7 @@ struct Location {
   var last = Last.name
   /// The way led through an overlay: the caller's own path means something else to the kernel.
   var touched = false
-  /// It is a removed directory itself ("."): the kernel alone knows it.
+  /// It is a removed directory outside ("."): the kernel alone knows it.
   var removed = false
 
   /// What the last component was: some calls refuse "." and "..".
@@ -56,21 +56,26 @@ enum Walk {
   static func resolve(
     _ dirfd: Int32, _ text: PathView, follow: Bool, naming: Bool = false,
     wantBelow: Bool = false, fresh: Bool = false, restriction: Restriction = .none,
-    _ scratch: Scratch
+    textual: Bool = false, _ scratch: Scratch
   ) throws(Errno) -> Location {
     guard !text.isEmpty else { throw .noEntry }
     guard text.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
     var here = scratch.here
     var overlay = -1
     var touched = false
-    var removed = false
+    var removed: RemovedDirectory? = nil
     // Where a relative path starts is a directory, or was one: ".." leads on from there.
     var atStart = text[0] != slash
     if text[0] == slash, !restriction.inRoot {
       if restriction.beneath { throw .crossDevice }
       if let root = rootOverlay { overlay = root }
     } else {
-      removed = try base(dirfd, &overlay, &here)
+      let start = try base(dirfd, &overlay, &here)
+      if start.removed {
+        // getcwd(3), which realpath(3) begins with, finds no name.
+        if textual, dirfd == AT_FDCWD { throw .noEntry }
+        removed = try RemovedDirectory(start, descriptor: dirfd, scratch)
+      }
     }
     touched = overlay >= 0
     // A scoped walk never stands above its start, so the length tells whether it stands there.
@@ -97,7 +102,7 @@ enum Walk {
       position = end
       if name.isDot {
         last = .dot
-        if removed {
+        if removed != nil {
           trailing = true
           continue
         }
@@ -107,19 +112,23 @@ enum Walk {
       }
       if name.isDotDot {
         last = .dotDot
-        if !removed, !atStart { try state.requireDirectory(overlay, here.view) }
+        if removed == nil, !atStart { try state.requireDirectory(overlay, here.view) }
         if restriction.isScoped, overlay == startOverlay, here.count == startLength {
           if restriction.beneath { throw .crossDevice }
           trailing = true
           continue
         }
-        removed = false
         trailing = true
+        if let gone = removed {
+          removed = try gone.parent(&overlay, &here)
+          if overlay >= 0 { touched = true }
+          continue
+        }
         parent(&overlay, &here)
         continue
       }
       last = .name
-      if removed { throw .noEntry }
+      if removed != nil { throw .noEntry }
       atStart = false
       let before = here.count
       if overlay >= 0 {
@@ -173,6 +182,27 @@ enum Walk {
       if here.view.hasPrefix("/proc/") {
         // A magic link is a door to the object, not a text. Only where the text leads into an
         // overlay is it ours to walk.
+        if let gone = try RemovedDirectory(magic: here.view, link.view, &overlay, scratch) {
+          touched = touched || overlay >= 0
+          if textual {
+            // realpath(3) walks the text.
+            links += 1
+            here.count = 0
+            if overlay >= 0 { try here.append(Overlay(index: overlay).target) }
+            try here.appendBelow(gone.path)
+            try here.append(" (deleted)")
+            link.count = 0
+            try link.append(here.view)
+            here.count = 0
+            try replace(&rest, &position, link)
+            start(&overlay, &here)
+            continue
+          }
+          here.count = 0
+          try here.append(gone.path)
+          removed = gone
+          continue
+        }
         guard let inside = magic(here.view, link.view) else {
           // A directory that more is looked up in is as good as its path.
           if !isLast, link.view[0] == slash, !link.view.hasSuffix(" (deleted)") {
@@ -189,8 +219,9 @@ enum Walk {
         touched = true
         here.count = 0
         try here.append(inside.rel)
-        if inside.layer < inside.overlay.layerCount {
-          _ = try inside.overlay.followMoved(&here, layer: inside.layer)
+        if try inside.overlay.followLower(&here, layer: inside.layer) == .removed {
+          guard isLast else { throw .notDirectory }
+          return try removedFile(inside, here, link.view, scratch)
         }
         continue
       }
@@ -201,7 +232,9 @@ enum Walk {
       try replace(&rest, &position, link)
       if link.view[0] == slash { try jump(dirfd, restriction, &overlay, &here) }
     }
-    if removed { overlay = -1 }
+    if let gone = removed {
+      return try gone.location(overlay, here, last: last, touched: touched, scratch)
+    }
     if overlay >= 0 {
       if state.overlay != overlay || !state.isAt(here.view)
         || (wantBelow && !state.hadBelow)
@@ -220,7 +253,22 @@ enum Walk {
     if last == .root, overlay >= 0, !here.view.isEmpty { last = .name }
     return Location(
       overlay: overlay, path: here, lookup: state.lookup, trailing: trailing, last: last,
-      touched: touched && !removed, removed: removed)
+      touched: touched)
+  }
+
+  /// A lower file without a name, by way of /proc.
+  private static func removedFile(
+    _ inside: (overlay: Overlay, rel: PathView, layer: Int), _ here: PathBuffer,
+    _ real: PathView, _ scratch: Scratch
+  ) throws(Errno) -> Location {
+    var st = stat()
+    var path = scratch.real2
+    try path.append(real)
+    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW))
+    let node = Node(Kind(mode: st.st_mode), layer: inside.layer, flags: Node.removed)
+    return Location(
+      overlay: inside.overlay.index, path: here, lookup: Lookup(removed: node, at: here.view),
+      touched: true)
   }
 
   /// The overlay whose target is "/", if there is one.
@@ -236,7 +284,7 @@ enum Walk {
 
   /// Where a relative path starts; whether that directory was removed.
   private static func base(_ dirfd: Int32, _ overlay: inout Int, _ here: inout PathBuffer)
-    throws(Errno) -> Bool
+    throws(Errno) -> WorkingDirectory.Position
   {
     let position =
       dirfd == AT_FDCWD
@@ -244,7 +292,7 @@ enum Walk {
       : try WorkingDirectory.ofDescriptor(dirfd, into: &here)
     overlay = position.overlay
     if overlay < 0, here.count == 1 { here.count = 0 }
-    return position.removed
+    return position
   }
 
   /// To where an absolute symbolic link starts.
@@ -253,7 +301,7 @@ enum Walk {
   ) throws(Errno) {
     if restriction.beneath { throw .crossDevice }
     if restriction.inRoot {
-      if try base(dirfd, &overlay, &here) { throw .noEntry }
+      if try base(dirfd, &overlay, &here).removed { throw .noEntry }
     } else {
       start(&overlay, &here)
     }

@@ -13,6 +13,8 @@ enum WorkingDirectory {
     var isDirect = false
     /// The directory was removed: only "." and ".." still lead somewhere from it.
     var removed = false
+    /// And stands under a staging name: the kernel's ".." of it is a folder of the workdir.
+    var staged = false
   }
 
   /// The working directory's position; writes its path.
@@ -88,21 +90,22 @@ enum WorkingDirectory {
     let n = unsafe lx_getcwd(
       UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self), path.capacity - 1)
     if n == -Int(ENOENT) {
-      // Where it was is all that is left of it.
-      let place = unsafe ovl_cwd_place()!
-      let length = unsafe Int(place.pointee.length) - 1
-      if wasInside, length >= 0 {
-        path.count = 0
-        try unsafe path.append(PathView(ovl_place_path(place), length))
-        return unsafe Position(
-          overlay: Int(place.pointee.overlay), layer: Int(place.pointee.layer), removed: true)
-      }
       let link = unsafe lx_readlinkat(
         AT_FDCWD, "/proc/self/cwd",
         UnsafeMutableRawPointer(path.base).assumingMemoryBound(to: CChar.self),
         path.capacity - 1)
       path.count = try check(link)
-      return removed(&path)
+      let found = try removed(&path)
+      let place = unsafe ovl_cwd_place()!
+      let length = unsafe Int(place.pointee.length) - 1
+      if found.overlay < 0, wasInside, length >= 0 {
+        // Where it was is all that is left of it.
+        path.count = 0
+        try unsafe path.append(PathView(ovl_place_path(place), length))
+        return unsafe Position(
+          overlay: Int(place.pointee.overlay), layer: 0, removed: true, staged: true)
+      }
+      return found
     }
     try check(n)
     path.count = n > 0 ? n - 1 : 0
@@ -110,18 +113,21 @@ enum WorkingDirectory {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
-      guard layer < overlay.layerCount else {
-        return Position(overlay: overlay.index, layer: layer)
-      }
-      let moved = try overlay.followMoved(&path, layer: layer)
-      return Position(overlay: overlay.index, layer: layer, isDirect: !moved)
+      let followed = try overlay.followLower(&path, layer: layer)
+      return Position(
+        overlay: overlay.index, layer: layer,
+        isDirect: layer < overlay.layerCount && followed == .unmoved,
+        removed: followed == .removed)
     }
     return Position(overlay: -1, layer: 0)
   }
 
   /// The position of a removed directory, from what /proc shows of it.
-  private static func removed(_ path: inout PathBuffer) -> Position {
+  private static func removed(_ path: inout PathBuffer) throws(Errno) -> Position {
     if path.view.hasSuffix(" (deleted)") { path.count -= 10 }
+    if let index = try readStaged(&path) {
+      return Position(overlay: index, layer: 0, removed: true, staged: true)
+    }
     guard let (overlay, rel, layer) = RealPaths.merged(path.view) else {
       return Position(overlay: -1, layer: 0, removed: true)
     }
@@ -129,6 +135,18 @@ enum WorkingDirectory {
     for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
     path.count = rel.count
     return Position(overlay: overlay.index, layer: layer, removed: true)
+  }
+
+  /// Replaces a staging name by the merged path that it carries; the overlay's index.
+  static func readStaged(_ path: inout PathBuffer) throws(Errno) -> Int? {
+    try withScratch { (s) throws(Errno) -> Int? in
+      var rel = s.rest
+      for i in 0..<Overlay.count where try Overlay(index: i).readStaged(path.view, into: &rel) {
+        try path.set(rel.view)
+        return i
+      }
+      return nil
+    }
   }
 
   /// The position of a directory descriptor; writes its path. Errors: EBADF; ENOTDIR for what is
@@ -145,10 +163,13 @@ enum WorkingDirectory {
       throw .notDirectory
     }
     if st.links == 0 {
-      if let (overlay, layer) = try DescriptorTable.slot(fd, into: &path, stale: true) {
-        return Position(overlay: overlay, layer: layer, removed: true)
+      let found = try removed(&path)
+      if found.overlay < 0,
+        let (overlay, _) = try DescriptorTable.slot(fd, into: &path, stale: true)
+      {
+        return Position(overlay: overlay, layer: 0, removed: true, staged: true)
       }
-      return removed(&path)
+      return found
     }
     if !entry.isKnown || entry.isOurs,
       let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: true)
@@ -156,9 +177,11 @@ enum WorkingDirectory {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
-      let isLayer = layer < overlay.layerCount
-      let moved = isLayer ? try overlay.followMoved(&path, layer: layer) : false
       let epoch = overlay.registry?.positions ?? 0
+      let followed = try overlay.followLower(&path, layer: layer)
+      if followed == .removed {
+        return Position(overlay: overlay.index, layer: layer, removed: true)
+      }
       // A slot is only cleared with an entry that says something.
       if !entry.isKnown {
         DescriptorTable.set(
@@ -168,7 +191,8 @@ enum WorkingDirectory {
       }
       if overlay.registry != nil {
         DescriptorTable.setSlot(
-          fd, overlay: overlay.index, epoch: epoch, layer: layer, direct: isLayer && !moved,
+          fd, overlay: overlay.index, epoch: epoch, layer: layer,
+          direct: layer < overlay.layerCount && followed == .unmoved,
           path.view)
       }
       return Position(overlay: overlay.index, layer: layer)

@@ -21,6 +21,8 @@ extension stat {
     set { st_ino = ino_t(newValue) }
   }
   @inline(__always) var type: UInt32 { st_mode & S_IFMT }
+  /// A character device 0/0.
+  @inline(__always) var isWhiteoutNode: Bool { type == S_IFCHR && st_rdev == 0 }
   @inline(__always) var links: Int {
     get { Int(st_nlink) }
     set { st_nlink = nlink_t(newValue) }
