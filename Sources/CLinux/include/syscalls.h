@@ -88,6 +88,21 @@ static inline long lx_identity(const char *p, uint64_t w[5]) {
   w[4] = 0;
   return 0;
 }
+/* Inode, time of birth in ns (0: not kept) and file type, which tell an object from one that gets its
+ * inode number later. */
+static inline long lx_birth(const char *p, int flags, uint64_t *inode, uint64_t *birth,
+                            unsigned *type) {
+  struct statx s;
+  const unsigned mask = STATX_INO | STATX_BTIME | STATX_TYPE;
+  const long r = lx_call6(SYS_statx, AT_FDCWD, LX_CAST(p), flags, mask, LX_CAST(&s), 0);
+  if (r < 0) return r;
+  *inode = s.stx_ino;
+  *birth = 0;
+  if (s.stx_mask & STATX_BTIME)
+    *birth = (uint64_t)s.stx_btime.tv_sec * 1000000000ULL + s.stx_btime.tv_nsec;
+  *type = s.stx_mode & S_IFMT;
+  return 0;
+}
 static inline long lx_readlinkat(int d, const char *p, char *b, size_t n) {
   return lx_call6(SYS_readlinkat, d, LX_CAST(p), LX_CAST(b), (long)n, 0, 0);
 }

@@ -193,7 +193,9 @@ enum DirectoryListing {
               path.count = length
               try path.append(slash)
               try path.append(name)
-              let origin = unsafe overlay.origin(path.cString)
+              // As in st_mode; of DT_UNKNOWN a file is made, which asks the kernel.
+              let origin = unsafe overlay.origin(
+                path.cString, type: type == 0 ? S_IFREG : UInt32(type) << 12, inode: ino)
               if origin != 0 { ino = origin }
             } else {
               ino = overlay.shownInode(ino, layer: layer)

@@ -54,8 +54,12 @@ extension Overlay {
 
   func linkDifference(_ path: UnsafePointer<CChar>, nofollow: Int32 = 1) -> Int {
     var text: InlineArray<24, UInt8> = InlineArray(repeating: 0)
-    let n = unsafe withUnsafeMutablePointer(to: &text) { p in
+    var n = unsafe withUnsafeMutablePointer(to: &text) { p in
       unsafe lx_getxattr(path, linkAttribute, p, 24, nofollow)
+    }
+    if n == -Int(ENODATA), has(OVL_USERXATTR), let note = unsafe note(path, nofollow: nofollow) {
+      text = note.links
+      n = note.linksCount
     }
     if n == 17, text[0] == UInt8(ascii: "T") { return unsafe totalDifference(path, text, nofollow) }
     guard n > 2, text[0] == UInt8(ascii: "U") else { return 0 }
@@ -93,10 +97,25 @@ extension Overlay {
       text[9 + i] = UInt8(truncatingIfNeeded: links >> (56 - 8 * i))
     }
     let path = unsafe path.cString
-    let r = unsafe withUnsafePointer(to: &text) {
-      unsafe lx_setxattr(path, linkAttribute, $0, 17, 0, 1)
+    try unsafe withUnsafePointer(to: &text) { (p) throws(Errno) in
+      try unsafe setLinks(
+        path, UnsafeRawPointer(p).assumingMemoryBound(to: UInt8.self), 17)
     }
-    try check(r)
+  }
+
+  /// Writes the value of the link count's xattr, or of the note that stands for it.
+  private func setLinks(
+    _ path: UnsafePointer<CChar>, _ value: UnsafePointer<UInt8>, _ count: Int
+  ) throws(Errno) {
+    let r = unsafe lx_setxattr(path, linkAttribute, value, count, 0, 1)
+    guard r == -Int(EPERM), has(OVL_USERXATTR), count <= 24 else {
+      try check(r)
+      return
+    }
+    try unsafe setNote(path) { note in
+      for i in 0..<count { unsafe note.links[i] = value[i] }
+      note.linksCount = count
+    }
   }
 
   func setLinkDifference(_ path: PathBuffer, _ difference: Int) throws(Errno) {
@@ -105,8 +124,7 @@ extension Overlay {
       try text.append("U")
       try text.append(difference < 0 ? UInt8(ascii: "-") : UInt8(ascii: "+"))
       try text.append(decimal: UInt64(difference.magnitude))
-      try unsafe check(
-        lx_setxattr(path.cString, self.linkAttribute, text.base, text.count, 0, 1))
+      try unsafe self.setLinks(path.cString, text.base, text.count)
     }
   }
 }

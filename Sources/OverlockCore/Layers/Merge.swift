@@ -158,7 +158,8 @@ import CLinux
         foundVariant = childVariant
         if st.st_nlink > 1 { node.flags |= Node.linked }
         if layer == 0 {
-          node.shownInode = unsafe overlay.origin(real.cString)
+          node.shownInode = unsafe overlay.origin(
+            real.cString, type: st.type, inode: st.inode)
         } else if overlay.shownInode(st.inode, layer: layer) != st.inode {
           node.shownInode = overlay.shownInode(st.inode, layer: layer)
         }

@@ -49,12 +49,26 @@ extension Overlay {
     return n == 8 ? value : 0
   }
 
-  /// Records the inode number that the object goes on showing. A file system that takes no xattr on
-  /// such an object (user.* on symbolic links and special files) leaves it with its own number.
+  /// The same, for an object whose type and inode number are known.
+  func origin(_ path: UnsafePointer<CChar>, type: UInt32, inode: UInt64) -> UInt64 {
+    guard hasNotes(type: type) else { return unsafe origin(path) }
+    return unsafe note(path, inode: inode)?.shown ?? 0
+  }
+
+  /// Records the inode number that the object goes on showing. An object that takes neither an xattr
+  /// nor a note is left with its own number.
   func setOrigin(_ path: UnsafePointer<CChar>, _ ino: UInt64) throws(Errno) {
     if has(OVL_NO_XATTRS) { return }
     var value = ino
     let r = unsafe lx_setxattr(path, OverlayAttribute.origin.name(self), &value, 8, 0, 1)
+    if r == -Int(EPERM), has(OVL_USERXATTR) {
+      do throws(Errno) {
+        try unsafe setNote(path) { $0.shown = ino }
+      } catch {
+        guard error == .permission else { throw error }
+      }
+      return
+    }
     if r == -Int(EPERM) || r == -Int(EOPNOTSUPP) { return }
     try check(r)
   }

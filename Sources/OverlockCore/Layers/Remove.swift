@@ -14,10 +14,12 @@ extension Overlay {
       if node.kind == .directory { throw .isDirectory }
       try self.checkSticky(c)
       let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)
+      let noted = self.lastName(c)
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
       if !hidden {
         try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
+        if let noted { self.dropNote(inode: noted) }
         return
       }
       var staged = c.s2.staging
@@ -27,8 +29,20 @@ extension Overlay {
       let r = unsafe lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0)
       if r < 0 { try? self.removeStaged(staged) }
       try check(r)
+      if let noted { self.dropNote(inode: noted) }
       Fault.step()
     }
+  }
+
+  /// The inode number of an object with a note whose last name is about to go.
+  private func lastName(_ c: Change) -> UInt64? {
+    let node = c.look.node
+    guard has(OVL_USERXATTR), node.shownInode != 0, node.layer == 0, node.kind != .file,
+      !node.has(Node.indexed)
+    else { return nil }
+    var st = stat()
+    let r = unsafe lx_fstatat(AT_FDCWD, c.upper.cString, &st, AT_SYMLINK_NOFOLLOW)
+    return r == 0 && st.links == 1 ? st.inode : nil
   }
 
   /// A lower name of a hard-link group that is about to go: only in the upper is it counted, so it is

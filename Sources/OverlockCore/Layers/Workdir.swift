@@ -11,6 +11,7 @@ import CLinux
 ///     gone/     an object that a whiteout or a new object replaced     true deletion of it
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
 ///     moved/    lower directories that were renamed, by lower path     (lasting)
+///     origins/  what links and special files cannot have as xattrs     (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the
 /// directory, and the folder `0` for all others. An entry of `copyup` is named by the object's shown
