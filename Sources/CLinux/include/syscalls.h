@@ -192,6 +192,18 @@ static inline long lx_fcntl(int fd, int c, uint64_t a) {
   return lx_call6(SYS_fcntl, fd, c, (long)a, 0, 0, 0);
 }
 static inline long lx_geteuid(void) { return lx_call6(SYS_geteuid, 0, 0, 0, 0, 0, 0); }
+/* Whether a capability is effective. */
+static inline int lx_capable(unsigned capability) {
+  struct {
+    uint32_t version;
+    int pid;
+  } header = {0x20080522, 0};
+  struct {
+    uint32_t effective, permitted, inheritable;
+  } sets[2] = {{0, 0, 0}, {0, 0, 0}};
+  if (lx_call6(SYS_capget, LX_CAST(&header), LX_CAST(sets), 0, 0, 0, 0) < 0) return 0;
+  return (int)(sets[capability >> 5].effective >> (capability & 31) & 1);
+}
 static inline long lx_getuid(void) { return lx_call6(SYS_getuid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_getpid(void) { return lx_call6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_gettid(void) { return lx_call6(SYS_gettid, 0, 0, 0, 0, 0, 0); }

@@ -170,7 +170,8 @@ extension Overlay {
         throw look.node.kind == .none ? .noEntry : .notDirectory
       }
       guard look.node.kind != .none else { throw .noEntry }
-      guard look.node.kind != .directory else { throw .permission }
+      if look.node.layer > 0 { try self.checkLink(s) }
+      guard look.node.kind != .directory else { throw self.refusal(new, else: .permission) }
       let target = try self.lookup(new, s, merge: &merge)
       if target.isWhole, target.node.kind != .none { throw .exists }
       if look.node.layer > 0 { try self.copyUp(old, truncate: false) }
@@ -179,7 +180,7 @@ extension Overlay {
       guard look.node.layer == 0 else { throw .again }
       let source = s.real2.written
       if look.node.shownInode != 0 {
-        try self.copyUpParents(new)
+        try self.copyUpParents(new, changing: true)
         var parent = s.rest
         try self.upperPath(new.parent, into: &parent)
         try self.markImpureChecked(new.parent, parent)
@@ -192,6 +193,31 @@ extension Overlay {
 }
 
 extension Overlay {
+  /// Where hard links are protected (sysctl fs.protected_hardlinks), who does not own a file may link
+  /// it only where he could as well copy it (fs/namei.c, may_linkat). The lower object's real path is
+  /// in `s.real2`. Errors: EPERM.
+  private func checkLink(_ s: Scratch) throws(Errno) {
+    var st = stat()
+    let real = unsafe s.real2.unterminated
+    try unsafe check(lx_fstatat(AT_FDCWD, real, &st, AT_SYMLINK_NOFOLLOW))
+    if Permission.isOwner(st.st_uid) { return }
+    let setid = st.st_mode & S_ISUID != 0 || st.st_mode & (S_ISGID | 0o10) == S_ISGID | 0o10
+    if st.type == S_IFREG, !setid {
+      do throws(Errno) {
+        try unsafe Permission.access(real, R_OK | W_OK)
+        return
+      } catch { if error != .access { throw error } }
+    }
+    let opened = unsafe lx_openat(
+      AT_FDCWD, "/proc/sys/fs/protected_hardlinks", O_RDONLY | O_CLOEXEC, 0)
+    var digit = UInt8(ascii: "1")
+    if opened >= 0 {
+      _ = unsafe lx_read(Int32(truncatingIfNeeded: opened), &digit, 1)
+      _ = lx_close(Int32(truncatingIfNeeded: opened))
+    }
+    if digit != UInt8(ascii: "0") { throw .permission }
+  }
+
   /// The difference for a path that is a magic link to an open file.
   func linkDifferenceFollowing(_ path: UnsafePointer<CChar>) -> Int {
     unsafe linkDifference(path, nofollow: 0)

@@ -12,7 +12,7 @@ extension Overlay {
     try changing(rel, missing: false) { (c) throws(Errno) in
       let node = c.look.node
       if node.kind == .directory { throw .isDirectory }
-      try self.checkSticky(c)
+      if node.layer > 0 { try self.checkSticky(c.rel, c.s) }
       let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)
       let noted = self.lastName(c)
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
@@ -67,22 +67,6 @@ extension Overlay {
     }
   }
 
-  /// In a sticky directory only the owner of the object or of the directory may remove a name. The
-  /// kernel cannot check it where all that it sees is a whiteout's arrival.
-  func checkSticky(_ c: Change) throws(Errno) {
-    guard c.look.node.layer > 0 else { return }
-    let uid = UInt32(truncatingIfNeeded: lx_geteuid())
-    if uid == 0 { return }
-    var path = c.s2.real2
-    try upperPath(c.rel.parent, into: &path)
-    var st = stat()
-    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW))
-    if st.st_mode & S_ISVTX == 0 || st.st_uid == uid { return }
-    try unsafe check(
-      lx_fstatat(AT_FDCWD, c.s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW))
-    if st.st_uid != uid { throw .permission }
-  }
-
   /// rmdir(2). Errors: ENOENT; ENOTDIR; ENOTEMPTY; EROFS.
   func removeDirectory(_ rel: PathView) throws(Errno) {
     try withScratch { (s) throws(Errno) in
@@ -100,7 +84,9 @@ extension Overlay {
         guard first.node.kind == .directory else { throw .notDirectory }
         if first.node.layer > 0 {
           // Nothing to copy up for a directory that cannot go.
-          guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
+          guard try DirectoryListing.isEmpty(merge, s2) else {
+            throw self.refusal(rel, else: .notEmpty)
+          }
         }
         try self.copyUpParents(rel, changing: true)
         var turn = try Turn(self, s2)
@@ -132,7 +118,17 @@ extension Overlay {
             return
           }
         }
-        guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
+        guard try DirectoryListing.isEmpty(merge, s2) else {
+          throw self.refusal(rel, else: .notEmpty)
+        }
+        if look.node.layer > 0 {
+          // Both blocks are taken: what a lookup leaves in them is needed no more.
+          try withScratch { (s3) throws(Errno) in
+            var probe = Merge(self, s3)
+            _ = try self.lookup(rel, s3, merge: &probe)
+            try self.checkSticky(rel, s3)
+          }
+        }
         Fault.step()
         if !hides {
           // Only stale whiteouts are left in it.

@@ -186,6 +186,7 @@ enum Open {
       if isTemporary(flags) {
         guard overlay.hasUpper else { throw .readOnly }
         if node.layer > 0 {
+          try unsafe Permission.access(s.real2.unterminated, W_OK | X_OK)
           try overlay.copyUp(rel, truncate: false)
           return nil
         }

@@ -299,15 +299,16 @@ private struct WalkState {
     hadBelow = wantBelow
   }
 
-  /// "." and ".." may only be taken from a directory.
+  /// "." and ".." may only be taken from a directory that may be searched.
   mutating func requireDirectory(_ overlay: Int, _ path: PathView) throws(Errno) {
     guard overlay >= 0 else {
       if path.isEmpty { return }
       var here = scratch.real
       try here.append(path)
+      // The kernel says as well whether it may be searched.
+      try here.append("/.")
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, here.cString, &st, 0))
-      guard st.type == S_IFDIR else { throw .notDirectory }
       return
     }
     if path.isEmpty { return }
@@ -316,7 +317,8 @@ private struct WalkState {
     }
     guard lookup.isWhole else { throw .noEntry }
     switch lookup.node.kind {
-    case .directory: return
+    case .directory:
+      if lx_geteuid() != 0 { try unsafe Permission.access(scratch.real2.unterminated, X_OK) }
     case .none: throw .noEntry
     default: throw .notDirectory
     }
