@@ -187,8 +187,8 @@ extension Overlay {
       try enterIndex(staged, shown: shown, names: UInt64(st.st_nlink), s)
       Fault.step()
     }
-    let r = unsafe lx_renameat2(
-      AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE))
+    // A change of an object needs no right to write its directory, its copy's arrival does.
+    let r = unsafe lx_owner_rename(staged.cString, upper.cString, UInt32(RENAME_NOREPLACE))
     if r == -Int(EEXIST) { throw .noEntry }
     try check(r)
     if st.type == S_IFDIR, st.st_mode & 0o700 != 0o700 {

@@ -55,7 +55,9 @@ extension Overlay {
   func linkDifference(_ path: UnsafePointer<CChar>, nofollow: Int32 = 1) -> Int {
     var text: InlineArray<24, UInt8> = InlineArray(repeating: 0)
     var n = unsafe withUnsafeMutablePointer(to: &text) { p in
-      unsafe lx_getxattr(path, linkAttribute, p, 24, nofollow)
+      unsafe nofollow != 0
+        ? lx_owner_getxattr(path, linkAttribute, p, 24)
+        : lx_getxattr(path, linkAttribute, p, 24, 0)
     }
     if n == -Int(ENODATA), has(OVL_USERXATTR), let note = unsafe note(path, nofollow: nofollow) {
       text = note.links
@@ -107,7 +109,7 @@ extension Overlay {
   private func setLinks(
     _ path: UnsafePointer<CChar>, _ value: UnsafePointer<UInt8>, _ count: Int
   ) throws(Errno) {
-    let r = unsafe lx_setxattr(path, linkAttribute, value, count, 0, 1)
+    let r = unsafe lx_owner_setxattr(path, linkAttribute, value, count)
     guard r == -Int(EPERM), has(OVL_USERXATTR), count <= 24 else {
       try check(r)
       return

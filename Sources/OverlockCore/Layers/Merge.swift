@@ -314,8 +314,8 @@ import CLinux
     attributes.opaque = opaque == UInt8(ascii: "y")
     attributes.xWhiteouts = opaque == UInt8(ascii: "x")
     if upper { attributes.impure = unsafe overlay.letter(.impure, path) == UInt8(ascii: "y") }
-    let n = unsafe lx_getxattr(
-      path, OverlayAttribute.redirect.name(overlay), scratch.spare, 4096, 1)
+    let n = unsafe lx_owner_getxattr(
+      path, OverlayAttribute.redirect.name(overlay), scratch.spare, 4096)
     if n > 0 {
       attributes.redirectLength = n
       attributes.isAbsoluteRedirect = unsafe scratch.spare[0] == slash

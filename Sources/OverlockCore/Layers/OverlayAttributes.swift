@@ -31,7 +31,7 @@ extension Overlay {
   /// First byte of a one-letter attribute ("y", "x"), or 0.
   func letter(_ attribute: OverlayAttribute, _ path: UnsafePointer<CChar>) -> UInt8 {
     var value: (UInt8, UInt8, UInt8, UInt8) = (0, 0, 0, 0)
-    let n = unsafe lx_getxattr(path, attribute.name(self), &value, 4, 1)
+    let n = unsafe lx_owner_getxattr(path, attribute.name(self), &value, 4)
     return n >= 1 ? value.0 : 0
   }
 
@@ -39,13 +39,13 @@ extension Overlay {
     throws(Errno)
   {
     var value = letter
-    try unsafe check(lx_setxattr(path, attribute.name(self), &value, 1, 0, 1))
+    try unsafe check(lx_owner_setxattr(path, attribute.name(self), &value, 1))
   }
 
   /// The shown inode number recorded at copy-up, or 0.
   func origin(_ path: UnsafePointer<CChar>) -> UInt64 {
     var value: UInt64 = 0
-    let n = unsafe lx_getxattr(path, OverlayAttribute.origin.name(self), &value, 8, 1)
+    let n = unsafe lx_owner_getxattr(path, OverlayAttribute.origin.name(self), &value, 8)
     return n == 8 ? value : 0
   }
 
@@ -60,7 +60,7 @@ extension Overlay {
   func setOrigin(_ path: UnsafePointer<CChar>, _ ino: UInt64) throws(Errno) {
     if has(OVL_NO_XATTRS) { return }
     var value = ino
-    let r = unsafe lx_setxattr(path, OverlayAttribute.origin.name(self), &value, 8, 0, 1)
+    let r = unsafe lx_owner_setxattr(path, OverlayAttribute.origin.name(self), &value, 8)
     if r == -Int(EPERM), has(OVL_USERXATTR) {
       do throws(Errno) {
         try unsafe setNote(path) { $0.shown = ino }

@@ -249,8 +249,8 @@ extension Overlay {
       try value.append(slash)
       try value.append(merge.relativePath(1))
       try unsafe check(
-        lx_setxattr(
-          path.cString, OverlayAttribute.redirect.name(self), value.base, value.count, 0, 1))
+        lx_owner_setxattr(
+          path.cString, OverlayAttribute.redirect.name(self), value.base, value.count))
       Fault.step()
     } else if uncovers, !node.has(Node.opaque) {
       if has(OVL_NO_XATTRS) { throw .crossDevice }
