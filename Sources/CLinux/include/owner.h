@@ -70,6 +70,11 @@ static inline int lx_is_ours(const char *p) {
 }
 
 /* The calls themselves, and again with that power where the mode refuses it and the object is ours. */
+static inline long lx_owner_stat(const char *p, struct stat *s) {
+  const long r = lx_fstatat(AT_FDCWD, p, s, AT_SYMLINK_NOFOLLOW);
+  if (r != -EACCES) return r;
+  return lx_owner_call(SYS_newfstatat, AT_FDCWD, LX_CAST(p), LX_CAST(s), AT_SYMLINK_NOFOLLOW, 0);
+}
 static inline long lx_owner_open(const char *p, int flags) {
   const long r = lx_openat(AT_FDCWD, p, flags, 0);
   if (r != -EACCES || !lx_is_ours(p)) return r;

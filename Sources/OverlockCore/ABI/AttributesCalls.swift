@@ -203,7 +203,11 @@ private func missingAttribute(
     let kind = unsafe p.pointee.kind
     let takesUser = kind == Kind.file.rawValue || kind == Kind.directory.rawValue
     let isUser = unsafe PathView(name).hasPrefix("user.")
-    return isUser && !takesUser ? -Int(EPERM) : -Int(ENODATA)
+    if isUser, !takesUser { return -Int(EPERM) }
+    return bordered { () throws(Errno) in
+      try unsafe Permission.ask(ovlXattrIntent(name), p.pointee.real)
+      throw .noData
+    }
   }
 }
 

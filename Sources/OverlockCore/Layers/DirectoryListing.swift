@@ -234,9 +234,9 @@ extension Merge {
 
   func isWhiteoutEntry(_ path: PathBuffer, _ i: Int) -> Bool {
     var st = stat()
-    guard unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0 else {
-      return false
-    }
+    // A directory that may be read and not searched shows its names, and no whiteouts.
+    let r = unsafe lx_owner_stat(path.cString, &st)
+    if r < 0 { return r == -Int(EACCES) && !mayHideFiles(i) }
     return isWhiteout(st, path, mayHideFiles(i))
   }
 }

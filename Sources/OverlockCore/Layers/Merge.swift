@@ -89,6 +89,8 @@ import CLinux
     var absolute = -1
     var hidesBelow = false
     var absoluteLayer = 0
+    // A layer on the way of an absolute redirect ends the search below it.
+    var barred = false
     while true {
       // After an absolute redirect every layer below counts, not only the parent's.
       var layer: Int
@@ -99,6 +101,8 @@ import CLinux
         if absoluteLayer >= overlay.layerCount { break }
         layer = absoluteLayer
         v = absolute
+        if barred { break }
+        barred = try bars(layer, variantPath(absolute))
       } else {
         if i >= total { break }
         layer = self.layer(i)
@@ -280,6 +284,28 @@ import CLinux
     lengths[variants] = path.count
     variants += 1
     return variants - 1
+  }
+
+  /// Whether a layer hides from those below it what is at a path, by something on the way there: a
+  /// whiteout, another file, an opaque directory (fs/overlayfs/namei.c, ovl_lookup_layer).
+  private func bars(_ layer: Int, _ path: PathView) throws(Errno) -> Bool {
+    let parent = path.parent
+    if parent.isEmpty { return false }
+    var real = scratch.real
+    var end = 0
+    while end < parent.count {
+      while end < parent.count, parent[end] != slash { end += 1 }
+      try real.set(overlay.layerPath(layer))
+      try real.appendBelow(parent.prefix(end))
+      var st = stat()
+      let r = unsafe lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW)
+      if r == -Int(ENOENT) { return false }
+      try check(r)
+      if st.type != S_IFDIR { return true }
+      if unsafe overlay.letter(.opaque, real.cString) == UInt8(ascii: "y") { return true }
+      end += 1
+    }
+    return false
   }
 
   func isWhiteout(_ st: stat, _ real: PathBuffer, _ xWhiteouts: Bool) -> Bool {

@@ -88,7 +88,13 @@ enum Walk {
       }
       if name.isDotDot {
         last = .dotDot
-        if !removed, !atStart { try state.requireDirectory(overlay, here.view) }
+        if !removed {
+          if atStart {
+            try state.requireSearch(overlay, here.view)
+          } else {
+            try state.requireDirectory(overlay, here.view)
+          }
+        }
         removed = false
         trailing = true
         parent(&overlay, &here)
@@ -297,6 +303,16 @@ private struct WalkState {
     overlay = index
     length = path.count
     hadBelow = wantBelow
+  }
+
+  /// The same of where a walk starts, which is a directory, or was one.
+  mutating func requireSearch(_ overlay: Int, _ path: PathView) throws(Errno) {
+    if lx_geteuid() == 0 { return }
+    do throws(Errno) {
+      try requireDirectory(overlay, path)
+    } catch {
+      if error == .access { throw error }
+    }
   }
 
   /// "." and ".." may only be taken from a directory that may be searched.
