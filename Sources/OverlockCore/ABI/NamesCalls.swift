@@ -202,6 +202,13 @@ private func linkDescriptor(
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
+        if entry.ino != 0 {
+          // As for a link by path: the new name shows the number of the old one.
+          try overlay.copyUpParents(rel, changing: true)
+          var parent = s.real
+          try overlay.upperPath(rel.parent, into: &parent)
+          try overlay.markImpureChecked(rel.parent, parent)
+        }
         _ = try unsafe overlay.create(rel, isNew: false) {
           unsafe lx_linkat(fd, "", AT_FDCWD, $0, flags)
         }

@@ -165,6 +165,11 @@ enum Walk {
           }
           continue
         }
+        // The object itself, which may have lost its name: ".." leads on from a directory all the same.
+        var st = stat()
+        if !isLast, unsafe lx_fstatat(AT_FDCWD, here.cString, &st, 0) == 0 {
+          atStart = st.type == S_IFDIR
+        }
         overlay = inside.overlay.index
         touched = true
         here.count = 0
@@ -327,7 +332,15 @@ private struct WalkState {
       try unsafe check(lx_fstatat(AT_FDCWD, here.cString, &st, 0))
       return
     }
-    if path.isEmpty { return }
+    if path.isEmpty {
+      if lx_geteuid() == 0 { return }
+      let target = Overlay(index: overlay)
+      var root = scratch.real
+      try root.append(target.layerPath(target.hasUpper ? 0 : 1))
+      try root.append("/.")
+      try unsafe Permission.access(root.cString, X_OK)
+      return
+    }
     if self.overlay != overlay || !isAt(path) {
       try look(overlay, path, wantBelow: false, fresh: false)
     }
