@@ -189,6 +189,11 @@ extension Overlay {
     }
     // A change of an object needs no right to write its directory, its copy's arrival does.
     let r = unsafe lx_owner_rename(staged.cString, upper.cString, UInt32(RENAME_NOREPLACE))
+    if r < 0, linked {
+      var index = s.link
+      try indexPath(shown, into: &index)
+      try dropLink(staged, of: index)
+    }
     if r == -Int(EEXIST) { throw .noEntry }
     try check(r)
     if st.type == S_IFDIR, st.st_mode & 0o700 != 0o700 {

@@ -41,6 +41,12 @@ extension Overlay {
     try setLinkDifference(index, total - st.links - 1)
   }
 
+  /// Takes back what `linkFromIndex` made: the staged link found no place.
+  func dropLink(_ staged: PathBuffer, of index: PathBuffer) throws(Errno) {
+    try removeStaged(staged)
+    try setLinkDifference(index, linkDifference(index) + 1)
+  }
+
   private var linkAttribute: UnsafePointer<CChar> {
     let text: StaticString =
       has(OVL_USERXATTR) ? "user.overlay.nlink" : "trusted.overlay.nlink"
@@ -156,7 +162,7 @@ extension Overlay {
       let r = unsafe lx_renameat2(
         AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, UInt32(RENAME_NOREPLACE))
       name.end()
-      if r < 0 { try? self.removeStaged(staged) }
+      if r < 0 { try? self.dropLink(staged, of: index) }
       try check(r)
       try? unsafe self.copyTimes(parent.cString, st)
     }
