@@ -18,7 +18,10 @@ extension Overlay {
       try self.upperPath(parent, into: &path)
       var st = stat()
       let r = unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW)
-      if r == 0, st.type == S_IFDIR { return }
+      if r == 0, st.type == S_IFDIR {
+        if changing, unsafe self.isForeign(path.cString) { try self.mayChange(parent, s) }
+        return
+      }
       if changing, lx_geteuid() != 0 {
         var merge = Merge(self, s)
         let look = try self.lookup(parent, s, merge: &merge)
@@ -132,7 +135,11 @@ extension Overlay {
   ) throws(Errno) {
     let r = unsafe lx_fchownat(AT_FDCWD, to, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW)
     // Without the right to give files away the copy is ours, as if we had written a new file.
+    var mode = st.st_mode & 0o7777
     if r == -Int(EPERM) {
+      // What somebody else's set-id bits gave, ours must not (cp(1) does the same).
+      if st.type == S_IFREG { mode &= ~(S_ISUID | S_ISGID) }
+      if st.type == S_IFDIR { try unsafe setLetter(.foreign, to, UInt8(ascii: "y")) }
       _ = unsafe lx_fchownat(AT_FDCWD, to, UInt32.max, st.st_gid, AT_SYMLINK_NOFOLLOW)
     } else {
       try check(r)
@@ -142,7 +149,6 @@ extension Overlay {
     try unsafe setOrigin(to, shown)
     Fault.step()
     if st.type != S_IFLNK {
-      var mode = st.st_mode & 0o7777
       // A directory that its owner may not write cannot be renamed by an unprivileged owner: that
       // bit follows after the rename.
       if st.type == S_IFDIR { mode |= 0o700 }

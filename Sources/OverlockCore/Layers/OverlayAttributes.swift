@@ -1,11 +1,12 @@
 import CLinux
 
 /// The overlay's own xattrs, in the kernel's on-disk format (Documentation/filesystems/overlayfs),
-/// under `trusted.overlay.` or `user.overlay.`. One of ours beside them: `overlock`, the inode number
-/// that an object showed before it was copied up (the kernel leaves unknown names of its prefix alone
+/// under `trusted.overlay.` or `user.overlay.`. Two of ours beside them: `overlock`, the inode number
+/// that an object showed before it was copied up, and `overlock.foreign`: a directory's copy that is ours
+/// although the directory was not (the kernel leaves unknown names of its prefix alone
 /// and hides them).
 enum OverlayAttribute {
-  case opaque, redirect, impure, whiteout, origin
+  case opaque, redirect, impure, whiteout, origin, foreign
 
   /// The full name, for the overlay's class of xattrs.
   func name(_ overlay: Overlay) -> UnsafePointer<CChar> {
@@ -16,6 +17,8 @@ enum OverlayAttribute {
     case .redirect: text = user ? "user.overlay.redirect" : "trusted.overlay.redirect"
     case .impure: text = user ? "user.overlay.impure" : "trusted.overlay.impure"
     case .whiteout: text = user ? "user.overlay.whiteout" : "trusted.overlay.whiteout"
+    case .foreign:
+      text = user ? "user.overlay.overlock.foreign" : "trusted.overlay.overlock.foreign"
     case .origin: text = user ? "user.overlay.overlock" : "trusted.overlay.overlock"
     }
     return unsafe UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)

@@ -23,10 +23,16 @@ enum Permission {
   /// - Parameter intent: of `OVL_OWNER`, `OVL_WRITER`, `OVL_TOUCH`: who may change the object so.
   /// - Errors: EPERM, EACCES: not this process.
   static func ask(_ intent: UInt32, _ real: UnsafePointer<CChar>) throws(Errno) {
-    if intent & UInt32(OVL_WRITER) != 0 { try unsafe access(real, W_OK) }
-    guard intent & UInt32(OVL_OWNER | OVL_TOUCH) != 0 else { return }
+    guard intent & UInt32(OVL_OWNER | OVL_TOUCH | OVL_WRITER) != 0 else { return }
     var st = stat()
     try unsafe check(lx_fstatat(AT_FDCWD, real, &st, AT_SYMLINK_NOFOLLOW))
+    if intent & UInt32(OVL_WRITER) != 0 {
+      // Of the user.* class (fs/xattr.c, xattr_permission).
+      guard st.type == S_IFREG || st.type == S_IFDIR else { throw .permission }
+      if st.type == S_IFDIR, st.st_mode & S_ISVTX != 0, !isOwner(st.st_uid) { throw .permission }
+      try unsafe access(real, W_OK)
+      return
+    }
     if isOwner(st.st_uid) { return }
     if intent & UInt32(OVL_OWNER) != 0 { throw .permission }
     try unsafe access(real, W_OK)
@@ -59,12 +65,24 @@ extension Overlay {
     return error
   }
 
+  /// Whether a real directory is our copy of somebody else's.
+  func isForeign(_ real: UnsafePointer<CChar>) -> Bool {
+    unsafe has(OVL_USERXATTR) && letter(.foreign, real) == UInt8(ascii: "y")
+  }
+
   /// Whether names may be made and removed in a directory. Errors: EACCES.
   func mayChange(_ directory: PathView, _ s: Scratch) throws(Errno) {
     var merge = Merge(self, s)
     let look = try lookup(directory, s, merge: &merge)
     guard look.isWhole, look.node.kind == .directory else { return }
     try unsafe Permission.access(s.real2.unterminated, W_OK | X_OK)
+    guard unsafe isForeign(s.real2.unterminated), look.node.layer == 0, merge.count > 1 else {
+      return
+    }
+    // The copy is ours: what it is a copy of decides.
+    var lower = s.real
+    try merge.realPath(1, into: &lower)
+    try unsafe Permission.access(lower.cString, W_OK | X_OK)
   }
 
   /// Whether a sticky directory lets the name go, whose real path is in `s.real2`. The kernel cannot
@@ -81,6 +99,11 @@ extension Overlay {
       var directory = stat()
       try unsafe check(
         lx_fstatat(AT_FDCWD, s2.real2.unterminated, &directory, AT_SYMLINK_NOFOLLOW))
+      if unsafe self.isForeign(s2.real2.unterminated), look.node.layer == 0, merge.count > 1 {
+        var lower = s2.real
+        try merge.realPath(1, into: &lower)
+        try unsafe check(lx_fstatat(AT_FDCWD, lower.cString, &directory, AT_SYMLINK_NOFOLLOW))
+      }
       try Permission.checkSticky(directory: directory, object: object)
     }
   }

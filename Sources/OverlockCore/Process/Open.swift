@@ -185,8 +185,10 @@ enum Open {
       }
       if isTemporary(flags) {
         guard overlay.hasUpper else { throw .readOnly }
+        if node.layer > 0 || overlay.has(OVL_USERXATTR) {
+          try withScratch { (s2) throws(Errno) in try overlay.mayChange(rel, s2) }
+        }
         if node.layer > 0 {
-          try unsafe Permission.access(s.real2.unterminated, W_OK | X_OK)
           try overlay.copyUp(rel, truncate: false)
           return nil
         }
