@@ -229,7 +229,8 @@ cat README doc/locked 2>&1 || true
 (cd src/deep/er && cat ../../u1.c && pwd)
 BODY
 
-ignoring='  -> $' like_plain "user: what root's objects refuse is refused" <<'BODY'
+# What is copied up becomes the user's own: owners do not compare.
+VIEW=${VIEW/'%U:%G'/owner} ignoring='  -> $' like_plain "user: what root's objects refuse is refused" <<'BODY'
 cd base
 "$PYTHON" - <<'PYTHON'
 import itertools, os
@@ -287,7 +288,6 @@ for path in ("README", "src", "mine/root-644", "mine/root-dir"):
 PYTHON
 BODY
 
-# What is copied up becomes the user's own: owners do not compare.
 VIEW=${VIEW/'%U:%G'/owner} ignoring='  -> $' like_plain "user: what root's directories allow is allowed" <<'BODY'
 cd base
 echo more >>mine/own && cat mine/own && mv mine/own mine/own2 && mv mine/own2 sticky/own3
