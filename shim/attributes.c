@@ -34,9 +34,11 @@ HOOKED(int, lchmod, const char *path, mode_t mode) {
 HOOKED(int, fchmod, int fd, mode_t mode) {
   if (OVL_OFF()) return NEXT(fchmod)(fd, mode);
   OVL_PATH(p);
-  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP);
-  if (r == 0) return NEXT(chmod)(p.real, mode);
-  return r == OVL_PASS ? NEXT(fchmod)(fd, mode) : (int)ovl_result(r);
+  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP | OVL_OWNER);
+  if (r != 0 && r != OVL_PASS) return (int)ovl_result(r);
+  const int done = r == 0 ? NEXT(chmod)(p.real, mode) : NEXT(fchmod)(fd, mode);
+  if (done == 0) ovl_fd_changed(fd);
+  return done;
 }
 
 HOOKED(int, fchmodat, int dirfd, const char *path, mode_t mode, int flags) {
@@ -57,22 +59,31 @@ HOOKED(int, lchown, const char *path, uid_t uid, gid_t gid) {
   return r == OVL_PASS ? NEXT(lchown)(path, uid, gid) : (int)ovl_result(r);
 }
 
+/* Nothing asked for is nobody's alone. */
+static uint32_t chown_intent(uid_t uid, gid_t gid) {
+  return uid != (uid_t)-1 || gid != (gid_t)-1 ? OVL_OWNER : 0;
+}
+
 HOOKED(int, fchown, int fd, uid_t uid, gid_t gid) {
   if (OVL_OFF()) return NEXT(fchown)(fd, uid, gid);
   OVL_PATH(p);
-  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP);
-  if (r == 0) return NEXT(lchown)(p.real, uid, gid);
-  return r == OVL_PASS ? NEXT(fchown)(fd, uid, gid) : (int)ovl_result(r);
+  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP | chown_intent(uid, gid));
+  if (r != 0 && r != OVL_PASS) return (int)ovl_result(r);
+  const int done = r == 0 ? NEXT(lchown)(p.real, uid, gid) : NEXT(fchown)(fd, uid, gid);
+  if (done == 0) ovl_fd_changed(fd);
+  return done;
 }
 
 HOOKED(int, fchownat, int dirfd, const char *path, uid_t uid, gid_t gid, int flags) {
   if (OVL_OFF()) return NEXT(fchownat)(dirfd, path, uid, gid, flags);
   if ((flags & AT_EMPTY_PATH) != 0 && dirfd >= 0 && (path == NULL || *path == '\0')) {
     OVL_PATH(p);
-    const long located = ovl_locate_fd(&p, dirfd, OVL_COPYUP);
-    if (located == 0) return NEXT(lchown)(p.real, uid, gid);
-    return located == OVL_PASS ? NEXT(fchownat)(dirfd, path, uid, gid, flags)
-                               : (int)ovl_result(located);
+    const long located = ovl_locate_fd(&p, dirfd, OVL_COPYUP | chown_intent(uid, gid));
+    if (located != 0 && located != OVL_PASS) return (int)ovl_result(located);
+    const int done = located == 0 ? NEXT(lchown)(p.real, uid, gid)
+                                  : NEXT(fchownat)(dirfd, path, uid, gid, flags);
+    if (done == 0) ovl_fd_changed(dirfd);
+    return done;
   }
   const long r = ovl_chown(dirfd, path, uid, gid, flags);
   return r == OVL_PASS ? NEXT(fchownat)(dirfd, path, uid, gid, flags) : (int)ovl_result(r);
@@ -123,7 +134,7 @@ static int dedupes_lower(const struct file_dedupe_range *range) {
 
 static int change_upper(int fd, unsigned long request, void *argument) {
   OVL_PATH(p);
-  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP);
+  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP | OVL_OWNER);
   if (r == OVL_PASS) return NEXT(ioctl)(fd, request, argument);
   if (r < 0) return (int)ovl_result(r);
   const long upper = lx_openat(AT_FDCWD, p.real, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0);

@@ -24,8 +24,10 @@ static int is_nothing(const struct timespec times[2]) {
 
 /* By descriptor: 0, -errno or OVL_PASS. */
 static long set_descriptor(int fd, const struct timespec times[2]) {
+  const uint32_t who = ovl_times_intent(times);
+  if (who == 0) return OVL_PASS; /* nothing asked for */
   OVL_PATH(p);
-  long r = ovl_locate_fd(&p, fd, OVL_COPYUP);
+  long r = ovl_locate_fd(&p, fd, OVL_COPYUP | who);
   if (r == 0)
     r = lx_call6(SYS_utimensat, AT_FDCWD, (long)p.real, (long)times, AT_SYMLINK_NOFOLLOW, 0, 0);
   return r;

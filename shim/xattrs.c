@@ -68,9 +68,12 @@ HOOKED(int, fsetxattr, int fd, const char *name, const void *value, size_t size,
   if (OVL_OFF()) return NEXT(fsetxattr)(fd, name, value, size, flags);
   if (ovl_xattr_hidden(name)) return (int)ovl_result(-EPERM);
   OVL_PATH(p);
-  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP);
-  if (r == 0) return NEXT(lsetxattr)(p.real, name, value, size, flags);
-  return r == OVL_PASS ? NEXT(fsetxattr)(fd, name, value, size, flags) : (int)ovl_result(r);
+  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP | ovl_xattr_intent(name));
+  if (r != 0 && r != OVL_PASS) return (int)ovl_result(r);
+  const int done = r == 0 ? NEXT(lsetxattr)(p.real, name, value, size, flags)
+                          : NEXT(fsetxattr)(fd, name, value, size, flags);
+  if (done == 0) ovl_fd_changed(fd);
+  return done;
 }
 
 HOOKED(int, removexattr, const char *path, const char *name) {
@@ -89,7 +92,9 @@ HOOKED(int, fremovexattr, int fd, const char *name) {
   if (OVL_OFF()) return NEXT(fremovexattr)(fd, name);
   if (ovl_xattr_hidden(name)) return (int)ovl_result(-ENODATA);
   OVL_PATH(p);
-  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP);
-  if (r == 0) return NEXT(lremovexattr)(p.real, name);
-  return r == OVL_PASS ? NEXT(fremovexattr)(fd, name) : (int)ovl_result(r);
+  const long r = ovl_locate_fd(&p, fd, OVL_COPYUP | ovl_xattr_intent(name));
+  if (r != 0 && r != OVL_PASS) return (int)ovl_result(r);
+  const int done = r == 0 ? NEXT(lremovexattr)(p.real, name) : NEXT(fremovexattr)(fd, name);
+  if (done == 0) ovl_fd_changed(fd);
+  return done;
 }

@@ -22,6 +22,10 @@
 #define OVL_COPYUP 2u   /* the caller is about to change the object: it must be in the upper */
 #define OVL_TRUNCATE 4u /* with OVL_COPYUP: the data is about to be thrown away */
 #define OVL_CHANGING 16u /* something is about to be changed, without a copy-up yet */
+/* Who alone may make the change, asked of a lower object before it is copied up: */
+#define OVL_OWNER 32u   /* its owner (EPERM) */
+#define OVL_WRITER 64u  /* who may write it (EACCES) */
+#define OVL_TOUCH 128u  /* either (EACCES) */
 #define OVL_MISSING 8u  /* a missing last component is no error: real is where it would be */
 
 #define OVL_PATH_INLINE 640
@@ -137,9 +141,14 @@ void ovl_fd_outside(int fd);
 /* Corrects what fstat/statx said of a descriptor (device and inode number). */
 void ovl_fd_fix_stat(int fd, struct stat *st);
 void ovl_fd_fix_statx(int fd, void *statx);
-/* fchmod & co. need nothing here: ovl_locate_fd(fd, OVL_COPYUP), then the by-path call on p->real. */
 /* 1: the descriptor is an overlay's and sits on an object of a lower. */
 int ovl_fd_is_lower(int fd);
+/* fchmod & co. need this alone: ovl_locate_fd(fd, OVL_COPYUP | …), then the by-path call on p->real,
+ * and where it worked: what is cached below a directory may be wrong now. */
+void ovl_fd_changed(int fd);
+/* What a change of an extended attribute or of the times takes: OVL_OWNER, OVL_WRITER or OVL_TOUCH. */
+uint32_t ovl_xattr_intent(const char *name);
+uint32_t ovl_times_intent(const struct timespec times[2]);
 long ovl_flistxattr_filter(int fd, char *list, size_t length); /* new length, in place */
 /* 1: name is one of the overlay's own xattrs, which the program must not see or set. */
 int ovl_xattr_hidden(const char *name);

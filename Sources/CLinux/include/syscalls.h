@@ -95,6 +95,21 @@ static inline long lx_identity(const char *p, uint64_t w[5]) {
   w[4] = 0;
   return 0;
 }
+/* Inode, time of birth in ns (0: not kept) and file type, which tell an object from one that gets its
+ * inode number later. */
+static inline long lx_birth(const char *p, int flags, uint64_t *inode, uint64_t *birth,
+                            unsigned *type) {
+  struct statx s;
+  const unsigned mask = STATX_INO | STATX_BTIME | STATX_TYPE;
+  const long r = lx_call6(SYS_statx, AT_FDCWD, LX_CAST(p), flags, mask, LX_CAST(&s), 0);
+  if (r < 0) return r;
+  *inode = s.stx_ino;
+  *birth = 0;
+  if (s.stx_mask & STATX_BTIME)
+    *birth = (uint64_t)s.stx_btime.tv_sec * 1000000000ULL + s.stx_btime.tv_nsec;
+  *type = s.stx_mode & S_IFMT;
+  return 0;
+}
 static inline long lx_readlinkat(int d, const char *p, char *b, size_t n) {
   return lx_call6(SYS_readlinkat, d, LX_CAST(p), LX_CAST(b), (long)n, 0, 0);
 }
@@ -184,6 +199,18 @@ static inline long lx_fcntl(int fd, int c, uint64_t a) {
   return lx_call6(SYS_fcntl, fd, c, (long)a, 0, 0, 0);
 }
 static inline long lx_geteuid(void) { return lx_call6(SYS_geteuid, 0, 0, 0, 0, 0, 0); }
+/* Whether a capability is effective. */
+static inline int lx_capable(unsigned capability) {
+  struct {
+    uint32_t version;
+    int pid;
+  } header = {0x20080522, 0};
+  struct {
+    uint32_t effective, permitted, inheritable;
+  } sets[2] = {{0, 0, 0}, {0, 0, 0}};
+  if (lx_call6(SYS_capget, LX_CAST(&header), LX_CAST(sets), 0, 0, 0, 0) < 0) return 0;
+  return (int)(sets[capability >> 5].effective >> (capability & 31) & 1);
+}
 static inline long lx_getuid(void) { return lx_call6(SYS_getuid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_getpid(void) { return lx_call6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_gettid(void) { return lx_call6(SYS_gettid, 0, 0, 0, 0, 0, 0); }

@@ -32,7 +32,7 @@ public func ovlChmod(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: mode_t, _ flags: Int32
 ) -> Int {
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
-  return unsafe onUpper(dirfd, path, follow: follow) { (real, p) in
+  return unsafe onUpper(dirfd, path, follow: follow, UInt32(OVL_OWNER)) { (real, p) in
     let r =
       unsafe p.pointee.kind == Kind.link.rawValue
       ? unsafe lx_fchmodat2(AT_FDCWD, real, mode, AT_SYMLINK_NOFOLLOW)
@@ -46,7 +46,10 @@ public func ovlChmod(
 public func ovlChown(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ uid: uid_t, _ gid: gid_t, _ flags: Int32
 ) -> Int {
-  unsafe onUpper(dirfd, path, follow: flags & AT_SYMLINK_NOFOLLOW == 0) { (real, p) in
+  // Nothing asked for is nobody's alone.
+  let intent = uid != uid_t.max || gid != gid_t.max ? UInt32(OVL_OWNER) : 0
+  return unsafe onUpper(dirfd, path, follow: flags & AT_SYMLINK_NOFOLLOW == 0, intent) {
+    (real, p) in
     let r = unsafe lx_fchownat(
       AT_FDCWD, real, uid, gid, flags | AT_SYMLINK_NOFOLLOW)
     if r == 0 { unsafe noteDirectoryChange(p) }
@@ -58,9 +61,25 @@ public func ovlChown(
 public func ovlUtimens(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ times: UnsafePointer<timespec>?, _ flags: Int32
 ) -> Int {
-  unsafe onUpper(dirfd, path, follow: flags & AT_SYMLINK_NOFOLLOW == 0) { (real, p) in
+  let intent = unsafe ovlTimesIntent(times)
+  // The kernel does not even look for the object (utimensat(2)).
+  if intent == 0 { return passResult }
+  return unsafe onUpper(dirfd, path, follow: flags & AT_SYMLINK_NOFOLLOW == 0, intent) {
+    (real, _) in
     unsafe lx_utimensat(AT_FDCWD, real, times, flags | AT_SYMLINK_NOFOLLOW)
   }
+}
+
+@c(ovl_times_intent)
+public func ovlTimesIntent(_ times: UnsafePointer<timespec>?) -> UInt32 {
+  // UTIME_NOW and UTIME_OMIT, whose macros have casts that Swift does not import.
+  let now = (1 << 30) - 1
+  let omit = (1 << 30) - 2
+  guard let times = unsafe times else { return UInt32(OVL_TOUCH) }
+  let first = unsafe times[0].tv_nsec
+  let second = unsafe times[1].tv_nsec
+  if first == omit, second == omit { return 0 }
+  return first == now && second == now ? UInt32(OVL_TOUCH) : UInt32(OVL_OWNER)
 }
 
 @c(ovl_truncate)
@@ -90,7 +109,29 @@ public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
   }
 }
 
+@c(ovl_fd_changed)
+public func ovlFDChanged(_ fd: Int32) {
+  let entry = DescriptorTable.entry(fd)
+  if entry.isKnown {
+    guard entry.isOurs, entry.isDirectory, entry.overlay < Overlay.count else { return }
+    Overlay(index: entry.overlay).registry?.advanceEpoch()
+    return
+  }
+  var st = stat()
+  guard unsafe lx_fstat(fd, &st) == 0, st.type == S_IFDIR else { return }
+  for i in 0..<Overlay.count { Overlay(index: i).registry?.advanceEpoch() }
+}
+
 // ---- extended attributes
+
+@c(ovl_xattr_intent)
+public func ovlXattrIntent(_ name: UnsafePointer<CChar>?) -> UInt32 {
+  // ACLs are the owner's, trusted.* and security.* root's: EPERM for everybody else (xattr(7)).
+  guard let name = unsafe name, unsafe PathView(name).hasPrefix("user.") else {
+    return UInt32(OVL_OWNER)
+  }
+  return UInt32(OVL_WRITER)
+}
 
 @c(ovl_xattr_hidden)
 public func ovlXattrHidden(_ name: UnsafePointer<CChar>?) -> Int32 {
@@ -124,7 +165,7 @@ public func ovlSetxattr(
       return r == 0 ? -Int(EPERM) : r
     }
   }
-  return unsafe onUpper(AT_FDCWD, path, follow: nofollow == 0) { (real, p) in
+  return unsafe onUpper(AT_FDCWD, path, follow: nofollow == 0, ovlXattrIntent(name)) { (real, p) in
     let r = unsafe lx_setxattr(real, name, value, size, flags, 1)
     if r == 0 { unsafe noteDirectoryChange(p) }
     return r
@@ -139,8 +180,11 @@ public func ovlRemovexattr(
   // What is not there need not be copied up to be missed.
   let probe = unsafe ovlGetxattr(path, name, nil, 0, nofollow)
   if probe == -Int(ENODATA) { return unsafe missingAttribute(path, name, nofollow) }
-  if probe == passResult || (probe < 0 && probe != -Int(ERANGE)) { return probe }
-  return unsafe onUpper(AT_FDCWD, path, follow: nofollow == 0) { (real, p) in
+  // Who may write alone may remove what he may not read.
+  if probe == passResult || (probe < 0 && probe != -Int(ERANGE) && probe != -Int(EACCES)) {
+    return probe
+  }
+  return unsafe onUpper(AT_FDCWD, path, follow: nofollow == 0, ovlXattrIntent(name)) { (real, p) in
     let r = unsafe lx_removexattr(real, name, 1)
     if r == 0 { unsafe noteDirectoryChange(p) }
     return r
@@ -159,7 +203,11 @@ private func missingAttribute(
     let kind = unsafe p.pointee.kind
     let takesUser = kind == Kind.file.rawValue || kind == Kind.directory.rawValue
     let isUser = unsafe PathView(name).hasPrefix("user.")
-    return isUser && !takesUser ? -Int(EPERM) : -Int(ENODATA)
+    if isUser, !takesUser { return -Int(EPERM) }
+    return bordered { () throws(Errno) in
+      try unsafe Permission.ask(ovlXattrIntent(name), p.pointee.real)
+      throw .noData
+    }
   }
 }
 

@@ -78,7 +78,7 @@ private func locateSlowly(
       if node.kind == .none {
         guard intent & UInt32(OVL_MISSING) != 0, !location.trailing else { throw .noEntry }
         let overlay = Overlay(index: location.overlay)
-        if overlay.hasUpper { try overlay.copyUpParents(location.path.view) }
+        if overlay.hasUpper { try overlay.copyUpParents(location.path.view, changing: true) }
         var real = s.real2
         try overlay.upperPath(location.path.view, into: &real)
         _ = unsafe real.cString
@@ -88,7 +88,10 @@ private func locateSlowly(
       if location.trailing, node.kind != .directory { throw .notDirectory }
       if intent & UInt32(OVL_COPYUP) != 0, node.layer > 0 {
         if node.has(Node.removed) { throw .noEntry }
-        try Overlay(index: location.overlay).copyUp(
+        let overlay = Overlay(index: location.overlay)
+        if !overlay.hasUpper { throw .readOnly }
+        try unsafe Permission.ask(intent, s.real2.unterminated)
+        try overlay.copyUp(
           location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
         continue
       }
@@ -161,6 +164,8 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
         throw .noEntry
       }
       if node.layer > 0 {
+        if !overlay.hasUpper { throw .readOnly }
+        try unsafe Permission.ask(intent, s.real2.unterminated)
         try overlay.copyUp(here.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
       }
       var merge = Merge(overlay, s)

@@ -94,13 +94,15 @@ public func ovlUnlink(_ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: In
       case .name: break
       }
       if node.kind == .none { throw .noEntry }
-      if node.kind != .directory { throw .notDirectory }
+      if node.kind != .directory {
+        throw overlay.refusal(location.path.view, else: .notDirectory)
+      }
       try overlay.removeDirectory(location.path.view)
     } else {
       if location.last != .name { throw .isDirectory }
       if node.kind == .none { throw .noEntry }
       if location.trailing { throw node.kind == .directory ? .isDirectory : .notDirectory }
-      if node.kind == .directory { throw .isDirectory }
+      if node.kind == .directory { throw overlay.refusal(location.path.view, else: .isDirectory) }
       try overlay.unlink(location.path.view)
     }
   }

@@ -18,7 +18,10 @@ extension Overlay {
       try self.upperPath(parent, into: &path)
       var st = stat()
       let r = unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW)
-      if r == 0, st.type == S_IFDIR { return }
+      if r == 0, st.type == S_IFDIR {
+        if changing, unsafe self.isForeign(path.cString) { try self.mayChange(parent, s) }
+        return
+      }
       if changing, lx_geteuid() != 0 {
         var merge = Merge(self, s)
         let look = try self.lookup(parent, s, merge: &merge)
@@ -142,7 +145,11 @@ extension Overlay {
   ) throws(Errno) {
     let r = unsafe lx_fchownat(AT_FDCWD, to, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW)
     // Without the right to give files away the copy is ours, as if we had written a new file.
+    var mode = st.st_mode & 0o7777
     if r == -Int(EPERM) {
+      // What somebody else's set-id bits gave, ours must not (cp(1) does the same).
+      if st.type == S_IFREG { mode &= ~(S_ISUID | S_ISGID) }
+      if st.type == S_IFDIR { try unsafe setLetter(.foreign, to, UInt8(ascii: "y")) }
       _ = unsafe lx_fchownat(AT_FDCWD, to, UInt32.max, st.st_gid, AT_SYMLINK_NOFOLLOW)
     } else {
       try check(r)
@@ -151,7 +158,7 @@ extension Overlay {
     // Before the mode: xattrs may need the owner's right to write.
     try unsafe setOrigin(to, shown)
     Fault.step()
-    if st.type != S_IFLNK { try unsafe check(lx_fchmodat(AT_FDCWD, to, st.st_mode & 0o7777)) }
+    if st.type != S_IFLNK { try unsafe check(lx_fchmodat(AT_FDCWD, to, mode)) }
   }
 
   /// - Parameter now: data went: it was modified just now.
@@ -191,8 +198,8 @@ extension Overlay {
       try enterIndex(staged, shown: shown, names: UInt64(st.st_nlink), s)
       Fault.step()
     }
-    var r = unsafe lx_renameat2(
-      AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE))
+    // A change of an object needs no right to write its directory, its copy's arrival does.
+    var r = unsafe lx_owner_rename(staged.cString, upper.cString, UInt32(RENAME_NOREPLACE))
     if r == -Int(EACCES), st.type == S_IFDIR, st.st_mode & 0o200 == 0 {
       r = renameReadOnly(rel, staged, upper, mode: st.st_mode & 0o7777, shown, s)
     }

@@ -30,8 +30,7 @@ extension Overlay {
           try unsafe self.setLetter(.opaque, staged.cString, UInt8(ascii: "y"))
           Fault.step()
           try unsafe check(
-            lx_renameat2(
-              AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, UInt32(RENAME_EXCHANGE)))
+            lx_owner_rename(staged.cString, c.upper.cString, UInt32(RENAME_EXCHANGE)))
           Fault.step()
           // The whiteout is under the staging name now.
           try self.removeStaged(staged)

@@ -199,7 +199,9 @@ enum DirectoryListing {
                 path.count = length
                 try path.append(slash)
                 try path.append(name)
-                let origin = unsafe overlay.origin(path.cString)
+                // As in st_mode; of DT_UNKNOWN a file is made, which asks the kernel.
+                let origin = unsafe overlay.origin(
+                  path.cString, type: type == 0 ? S_IFREG : UInt32(type) << 12, inode: ino)
                 if origin != 0 { ino = origin }
               }
             } else {
@@ -249,9 +251,9 @@ extension Merge {
 
   func isWhiteoutEntry(_ path: PathBuffer, _ i: Int) -> Bool {
     var st = stat()
-    guard unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0 else {
-      return false
-    }
+    // A directory that may be read and not searched shows its names, and no whiteouts.
+    let r = unsafe lx_owner_stat(path.cString, &st)
+    if r < 0 { return r == -Int(EACCES) && !mayHideFiles(i) }
     return isWhiteout(st, path, mayHideFiles(i))
   }
 }

@@ -24,7 +24,7 @@ enum ExtendedAttributes {
       let view = unsafe PathView(name)
       offset += view.count + 1
       if OverlayAttribute.isHidden(view) { continue }
-      let n = unsafe lx_getxattr(from, name, value, capacity, 1)
+      let n = unsafe lx_owner_getxattr(from, name, value, capacity)
       if n == -Int(ENODATA) { continue }
       try check(n)
       let r = unsafe lx_setxattr(to, name, value, n, 0, 1)

@@ -131,7 +131,11 @@ extension Overlay {
   /// What is to be added to the upper inode's link count; nil: nothing was ever noted of it.
   private func linkDifference(_ path: UnsafePointer<CChar>, _ nofollow: Int32) -> Int? {
     // Nearly all files with several links have no note: none is worth a scratch block.
-    if unsafe lx_getxattr(path, linkAttribute, nil, 0, nofollow) < 0 { return nil }
+    if unsafe lx_getxattr(path, linkAttribute, nil, 0, nofollow) == -Int(ENODATA),
+      !has(OVL_USERXATTR)
+    {
+      return nil
+    }
     var result: Int? = nil
     try? withScratch { (s) throws(Errno) in
       var staged = s.staging
@@ -150,8 +154,16 @@ extension Overlay {
     _ path: UnsafePointer<CChar>, expecting staged: inout PathBuffer, _ nofollow: Int32 = 1
   ) throws(Errno) -> Int? {
     var text: InlineArray<128, UInt8> = InlineArray(repeating: 0)
-    let n = unsafe withUnsafeMutablePointer(to: &text) {
-      unsafe lx_getxattr(path, linkAttribute, $0, 128, nofollow)
+    var n = unsafe withUnsafeMutablePointer(to: &text) {
+      unsafe nofollow != 0
+        ? lx_owner_getxattr(path, linkAttribute, $0, 128)
+        : lx_getxattr(path, linkAttribute, $0, 128, 0)
+    }
+    if n == -Int(ENODATA) || n == -Int(EPERM), has(OVL_USERXATTR),
+      let note = unsafe note(path, nofollow: nofollow)
+    {
+      n = note.linksCount
+      for k in 0..<min(n, 24) { text[k] = note.links[k] }
     }
     guard n > 2, text[0] == UInt8(ascii: "U") || text[0] == UInt8(ascii: "P") else { return nil }
     var value = 0
@@ -181,10 +193,19 @@ extension Overlay {
         try text.append(UInt8(ascii: ":"))
         try text.append(staged.view.from(self.work.count + 1))
       }
-      let r = unsafe lx_setxattr(path, self.linkAttribute, text.base, text.count, 0, 1)
-      // A symbolic link or a special file on an upper of user.* xattrs: its links are as they are.
-      if r == -Int(EPERM) || r == -Int(EOPNOTSUPP) { return }
-      try check(r)
+      let r = unsafe lx_owner_setxattr(path, self.linkAttribute, text.base, text.count)
+      if r == -Int(EOPNOTSUPP) { return }
+      guard r == -Int(EPERM), self.has(OVL_USERXATTR) else {
+        try check(r)
+        return
+      }
+      // A symbolic link or a special file takes no user.* xattr: a note stands for it, which has no room
+      // for the name of a link that is on its way.
+      if staged != nil { return }
+      try unsafe self.setNote(path) { note in
+        for i in 0..<text.count { note.links[i] = unsafe text.base[i] }
+        note.linksCount = text.count
+      }
     }
   }
 }
@@ -258,6 +279,7 @@ extension Overlay {
     }
     guard look.node.kind != .none else { throw .noEntry }
     guard look.node.kind != .directory else { throw .permission }
+    if look.node.layer > 0 { try checkLink(s) }
     let target = try lookup(new, s, merge: &merge)
     if target.isWhole, target.node.kind != .none { throw .exists }
     if look.node.layer > 0 { try copyUp(old, truncate: false) }
@@ -318,5 +340,30 @@ extension Overlay {
     }
     Fault.step()
     try? unsafe setLinks(c.upper.cString, difference)
+  }
+
+  /// Where hard links are protected (sysctl fs.protected_hardlinks), who does not own a file may link
+  /// it only where he could as well copy it (fs/namei.c, may_linkat). The lower object's real path is
+  /// in `s.real2`. Errors: EPERM.
+  private func checkLink(_ s: Scratch) throws(Errno) {
+    var st = stat()
+    let real = unsafe s.real2.unterminated
+    try unsafe check(lx_fstatat(AT_FDCWD, real, &st, AT_SYMLINK_NOFOLLOW))
+    if Permission.isOwner(st.st_uid) { return }
+    let setid = st.st_mode & S_ISUID != 0 || st.st_mode & (S_ISGID | 0o10) == S_ISGID | 0o10
+    if st.type == S_IFREG, !setid {
+      do throws(Errno) {
+        try unsafe Permission.access(real, R_OK | W_OK)
+        return
+      } catch { if error != .access { throw error } }
+    }
+    let opened = unsafe lx_openat(
+      AT_FDCWD, "/proc/sys/fs/protected_hardlinks", O_RDONLY | O_CLOEXEC, 0)
+    var digit = UInt8(ascii: "1")
+    if opened >= 0 {
+      _ = unsafe lx_read(Int32(truncatingIfNeeded: opened), &digit, 1)
+      _ = lx_close(Int32(truncatingIfNeeded: opened))
+    }
+    if digit != UInt8(ascii: "0") { throw .permission }
   }
 }

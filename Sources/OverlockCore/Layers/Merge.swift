@@ -164,7 +164,8 @@ import CLinux
         foundVariant = childVariant
         if st.st_nlink > 1 { node.flags |= Node.linked }
         if layer == 0 {
-          node.shownInode = unsafe overlay.origin(real.cString)
+          node.shownInode = unsafe overlay.origin(
+            real.cString, type: st.type, inode: st.inode)
         } else if overlay.shownInode(st.inode, layer: layer) != st.inode {
           node.shownInode = overlay.shownInode(st.inode, layer: layer)
         }
@@ -339,6 +340,28 @@ import CLinux
     return variants - 1
   }
 
+  /// Whether a layer hides from those below it what is at a path, by something on the way there: a
+  /// whiteout, another file, an opaque directory (fs/overlayfs/namei.c, ovl_lookup_layer).
+  private func bars(_ layer: Int, _ path: PathView) throws(Errno) -> Bool {
+    let parent = path.parent
+    if parent.isEmpty { return false }
+    var real = scratch.real
+    var end = 0
+    while end < parent.count {
+      while end < parent.count, parent[end] != slash { end += 1 }
+      try real.set(overlay.layerPath(layer))
+      try real.appendBelow(parent.prefix(end))
+      var st = stat()
+      let r = unsafe lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW)
+      if r == -Int(ENOENT) { return false }
+      try check(r)
+      if st.type != S_IFDIR { return true }
+      if unsafe overlay.letter(.opaque, real.cString) == UInt8(ascii: "y") { return true }
+      end += 1
+    }
+    return false
+  }
+
   func isWhiteout(_ st: stat, _ real: PathBuffer, _ xWhiteouts: Bool) -> Bool {
     if st.type == S_IFCHR { return st.st_rdev == 0 }
     guard xWhiteouts, st.type == S_IFREG, st.st_size == 0 else { return false }
@@ -371,8 +394,8 @@ import CLinux
     attributes.opaque = opaque == UInt8(ascii: "y")
     attributes.xWhiteouts = opaque == UInt8(ascii: "x")
     if upper { attributes.impure = unsafe overlay.letter(.impure, path) == UInt8(ascii: "y") }
-    let n = unsafe lx_getxattr(
-      path, OverlayAttribute.redirect.name(overlay), scratch.spare, 4096, 1)
+    let n = unsafe lx_owner_getxattr(
+      path, OverlayAttribute.redirect.name(overlay), scratch.spare, 4096)
     if n > 0 {
       attributes.redirectLength = n
       attributes.isAbsoluteRedirect = unsafe scratch.spare[0] == slash

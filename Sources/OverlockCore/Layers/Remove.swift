@@ -12,12 +12,14 @@ extension Overlay {
     try changing(rel, missing: false) { (c) throws(Errno) in
       let node = c.look.node
       if node.kind == .directory { throw .isDirectory }
-      try self.checkSticky(c)
+      if node.layer > 0 { try self.checkSticky(c.rel, c.s) }
       let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)
+      let noted = self.lastName(c)
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
       if !hidden {
         try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
+        if let noted { self.dropNote(inode: noted) }
         return
       }
       var staged = c.s2.staging
@@ -29,8 +31,20 @@ extension Overlay {
       try check(r)
       // Descriptors of the lower object have to look again.
       self.registry?.noteCopyUp()
+      if let noted { self.dropNote(inode: noted) }
       Fault.step()
     }
+  }
+
+  /// The inode number of an object with a note whose last name is about to go.
+  private func lastName(_ c: Change) -> UInt64? {
+    let node = c.look.node
+    guard has(OVL_USERXATTR), node.shownInode != 0, node.layer == 0, node.kind != .file,
+      !node.has(Node.indexed)
+    else { return nil }
+    var st = stat()
+    let r = unsafe lx_fstatat(AT_FDCWD, c.upper.cString, &st, AT_SYMLINK_NOFOLLOW)
+    return r == 0 && st.links == 1 ? st.inode : nil
   }
 
   /// A lower name of a hard-link group that is about to go: only in the upper is it counted, so it is
@@ -55,22 +69,6 @@ extension Overlay {
     }
   }
 
-  /// In a sticky directory only the owner of the object or of the directory may remove a name. The
-  /// kernel cannot check it where all that it sees is a whiteout's arrival.
-  func checkSticky(_ c: Change) throws(Errno) {
-    guard c.look.node.layer > 0 else { return }
-    let uid = UInt32(truncatingIfNeeded: lx_geteuid())
-    if uid == 0 { return }
-    var path = c.s2.real2
-    try upperPath(c.rel.parent, into: &path)
-    var st = stat()
-    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW))
-    if st.st_mode & S_ISVTX == 0 || st.st_uid == uid { return }
-    try unsafe check(
-      lx_fstatat(AT_FDCWD, c.s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW))
-    if st.st_uid != uid { throw .permission }
-  }
-
   /// rmdir(2). Errors: ENOENT; ENOTDIR; ENOTEMPTY; EROFS.
   func removeDirectory(_ rel: PathView) throws(Errno) {
     try withScratch { (s) throws(Errno) in
@@ -88,7 +86,9 @@ extension Overlay {
         guard first.node.kind == .directory else { throw .notDirectory }
         if first.node.layer > 0 {
           // Nothing to copy up for a directory that cannot go.
-          guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
+          guard try DirectoryListing.isEmpty(merge, s2) else {
+            throw self.refusal(rel, else: .notEmpty)
+          }
         }
         try self.copyUpParents(rel, changing: true)
         var turn = try Turn(self, s2)
@@ -118,7 +118,17 @@ extension Overlay {
             return
           }
         }
-        guard try DirectoryListing.isEmpty(merge, s2) else { throw .notEmpty }
+        guard try DirectoryListing.isEmpty(merge, s2) else {
+          throw self.refusal(rel, else: .notEmpty)
+        }
+        if look.node.layer > 0 {
+          // Both blocks are taken: what a lookup leaves in them is needed no more.
+          try withScratch { (s3) throws(Errno) in
+            var probe = Merge(self, s3)
+            _ = try self.lookup(rel, s3, merge: &probe)
+            try self.checkSticky(rel, s3)
+          }
+        }
         Fault.step()
         var staged = s2.staging
         if !hides {

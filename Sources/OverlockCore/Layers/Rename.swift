@@ -52,11 +52,12 @@ extension Overlay {
           try DirectoryListing.isEmpty(merge, s2)
         })
       {
-        throw .notEmpty
+        throw refusal(old, else: refusal(new, else: .notEmpty))
       }
     }
     try copyUpParents(old, changing: true)
     try copyUpParents(new, changing: true)
+    try checkRename(old, new, from.node, to.node, exchange)
     try bringUp(old, from.node)
     if exchange {
       try bringUp(new, to.node)
@@ -91,9 +92,36 @@ extension Overlay {
     }
     if old.equals(new) { return true }
     if exchange { return false }
-    if from.kind == .directory, to.kind != .directory { throw .notDirectory }
-    if from.kind != .directory, to.kind == .directory { throw .isDirectory }
+    if from.kind == .directory, to.kind != .directory {
+      throw refusal(old, else: refusal(new, else: .notDirectory))
+    }
+    if from.kind != .directory, to.kind == .directory {
+      throw refusal(old, else: refusal(new, else: .isDirectory))
+    }
     return false
+  }
+
+  /// What the kernel cannot refuse of lower objects, since it is their copies that it renames.
+  private func checkRename(
+    _ old: PathView, _ new: PathView, _ from: Node, _ to: Node, _ exchange: Bool
+  ) throws(Errno) {
+    guard from.layer > 0 || (to.kind != .none && to.layer > 0), lx_geteuid() != 0 else { return }
+    let moves = !old.parent.equals(new.parent)
+    if from.layer > 0 { try checkLeaving(old, moves: moves && from.kind == .directory) }
+    if to.kind != .none, to.layer > 0 {
+      try checkLeaving(new, moves: exchange && moves && to.kind == .directory)
+    }
+  }
+
+  /// - Parameter moves: a directory goes to another one: its ".." is written (rename(2), EACCES).
+  private func checkLeaving(_ rel: PathView, moves: Bool) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var merge = Merge(self, s)
+      let look = try self.lookup(rel, s, merge: &merge)
+      guard look.isWhole, look.node.kind != .none else { return }
+      try self.checkSticky(rel, s)
+      if moves { try unsafe Permission.access(s.real2.unterminated, W_OK) }
+    }
   }
 
   /// The object itself under its own name in the upper.
@@ -232,8 +260,8 @@ extension Overlay {
       try value.append(slash)
       try value.append(merge.relativePath(1))
       try unsafe check(
-        lx_setxattr(
-          path.cString, OverlayAttribute.redirect.name(self), value.base, value.count, 0, 1))
+        lx_owner_setxattr(
+          path.cString, OverlayAttribute.redirect.name(self), value.base, value.count))
       Fault.step()
     } else if uncovers, !node.has(Node.opaque) {
       if has(OVL_NO_XATTRS) { throw .crossDevice }

@@ -13,6 +13,7 @@ import CLinux
 ///     contested/ lower objects that may be locked though copied up (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
+///     origins/  what links and special files cannot have as xattrs     (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the
 /// directory, and the folder `0` for all others. An entry of `copyup` is named by the object's shown

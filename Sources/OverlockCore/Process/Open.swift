@@ -196,6 +196,9 @@ enum Open {
       if isTemporary(flags) {
         guard overlay.hasUpper else { throw .readOnly }
         if node.has(Node.removed) { throw .noEntry }
+        if node.layer > 0 || overlay.has(OVL_USERXATTR) {
+          try withScratch { (s2) throws(Errno) in try overlay.mayChange(rel, s2) }
+        }
         if node.layer > 0 {
           try overlay.copyUp(rel, truncate: false)
           return nil

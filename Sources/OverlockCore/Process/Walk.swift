@@ -112,7 +112,13 @@ enum Walk {
       }
       if name.isDotDot {
         last = .dotDot
-        if removed == nil, !atStart { try state.requireDirectory(overlay, here.view) }
+        if removed == nil {
+          if atStart {
+            try state.requireSearch(overlay, here.view)
+          } else {
+            try state.requireDirectory(overlay, here.view)
+          }
+        }
         if restriction.isScoped, overlay == startOverlay, here.count == startLength {
           if restriction.beneath { throw .crossDevice }
           trailing = true
@@ -215,6 +221,11 @@ enum Walk {
           continue
         }
         try restriction.follow(isMagic: true)
+        // The object itself, which may have lost its name: ".." leads on from a directory all the same.
+        var st = stat()
+        if !isLast, unsafe lx_fstatat(AT_FDCWD, here.cString, &st, 0) == 0 {
+          atStart = st.type == S_IFDIR
+        }
         overlay = inside.overlay.index
         touched = true
         here.count = 0
@@ -397,24 +408,44 @@ private struct WalkState {
     hadBelow = wantBelow
   }
 
-  /// "." and ".." may only be taken from a directory.
+  /// The same of where a walk starts, which is a directory, or was one.
+  mutating func requireSearch(_ overlay: Int, _ path: PathView) throws(Errno) {
+    if lx_geteuid() == 0 { return }
+    do throws(Errno) {
+      try requireDirectory(overlay, path)
+    } catch {
+      if error == .access { throw error }
+    }
+  }
+
+  /// "." and ".." may only be taken from a directory that may be searched.
   mutating func requireDirectory(_ overlay: Int, _ path: PathView) throws(Errno) {
     guard overlay >= 0 else {
       if path.isEmpty { return }
       var here = scratch.real
       try here.append(path)
+      // The kernel says as well whether it may be searched.
+      try here.append("/.")
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, here.cString, &st, 0))
-      guard st.type == S_IFDIR else { throw .notDirectory }
       return
     }
-    if path.isEmpty { return }
+    if path.isEmpty {
+      if lx_geteuid() == 0 { return }
+      let target = Overlay(index: overlay)
+      var root = scratch.real
+      try root.append(target.layerPath(target.hasUpper ? 0 : 1))
+      try root.append("/.")
+      try unsafe Permission.access(root.cString, X_OK)
+      return
+    }
     if self.overlay != overlay || !isAt(path) {
       try look(overlay, path, wantBelow: false, fresh: false)
     }
     guard lookup.isWhole else { throw .noEntry }
     switch lookup.node.kind {
-    case .directory: return
+    case .directory:
+      if lx_geteuid() != 0 { try unsafe Permission.access(scratch.real2.unterminated, X_OK) }
     case .none: throw .noEntry
     default: throw .notDirectory
     }

@@ -15,6 +15,7 @@ enum DataCopy {
     let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
     var opened = unsafe lx_openat(AT_FDCWD, source, flags | O_NOATIME, 0)
     if opened == -Int(EPERM) { opened = unsafe lx_openat(AT_FDCWD, source, flags, 0) }
+    if opened == -Int(EACCES) { opened = unsafe lx_owner_open(source, flags) }
     let from = Int32(truncatingIfNeeded: try check(opened))
     defer { _ = lx_close(from) }
     if lx_ioctl(out, ficlone, UInt(UInt32(bitPattern: from))) == 0 { return }
