@@ -227,7 +227,7 @@ def _leftovers(work: str) -> list[str]:
     found = []
     for folder in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         path = f"{root}/{folder}"
-        if folder not in ("index", "bound") and os.path.isdir(path):
+        if folder not in ("index", "sockets", "origins") and os.path.isdir(path):
             found += [f"left in the workdir: {os.path.relpath(os.path.join(where, name), work)}"
                       for where, _, files in os.walk(path) for name in sorted(files)
                       if folder != "moved" or "." in name]
