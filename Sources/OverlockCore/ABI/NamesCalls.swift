@@ -103,7 +103,7 @@ public func ovlUnlink(_ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: In
       if node.kind == .none { throw .noEntry }
       if location.trailing { throw node.kind == .directory ? .isDirectory : .notDirectory }
       if node.kind == .directory { throw overlay.refusal(location.path.view, else: .isDirectory) }
-      try overlay.unlink(location.path.view)
+      try overlay.unlink(location.path.view, node)
     }
   }
 }
@@ -144,7 +144,8 @@ public func ovlRename(
     } else if to.trailing, target.kind != .none, target.kind != .directory {
       throw .notDirectory
     }
-    try overlay.rename(from.path.view, to.path.view, flags: flags)
+    try overlay.rename(
+      from.path.view, to.path.view, found: (node, target), flags: flags)
     return 0
   }
 }

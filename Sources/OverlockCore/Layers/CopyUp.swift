@@ -12,7 +12,7 @@ extension Overlay {
   ///   directory refuses it, since its copy may be ours.
   func copyUpParents(_ rel: PathView, changing: Bool = false) throws(Errno) {
     let parent = rel.parent
-    if parent.isEmpty { return }
+    if standsInUpper(parent) { return }
     try withScratch { (s) throws(Errno) in
       var path = s.real
       try self.upperPath(parent, into: &path)
@@ -44,6 +44,14 @@ extension Overlay {
         end += 1
       }
     }
+  }
+
+  /// Whether the cache knows the directory to be in the upper, and nobody but the kernel can refuse a
+  /// change in it.
+  func standsInUpper(_ directory: PathView) -> Bool {
+    if directory.isEmpty { return true }
+    guard !has(OVL_USERXATTR), let node = cachedNode(directory) else { return false }
+    return node.kind == .directory && node.layer == 0
   }
 
   /// Copies the object at `rel` up, if it still is on a lower.

@@ -142,6 +142,16 @@ extension Overlay {
     return node
   }
 
+  /// What the cache says of a canonical path that is not the root.
+  func cachedNode(_ rel: PathView) -> Node? {
+    var directory = emptyHash
+    directory.appendComponents(rel.parent)
+    var hash = directory
+    let name = rel.name
+    unsafe hash.append(name.base, name.count)
+    return cachedNode(hash: hash, directory: directory)
+  }
+
   /// A lower file with several names whose data already lives in the hard-link index.
   private func redirectToIndex(_ node: inout Node, _ scratch: Scratch) throws(Errno) {
     var st = stat()

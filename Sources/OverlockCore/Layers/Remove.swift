@@ -6,9 +6,10 @@ import CLinux
 /// place by one rename (a directory by an exchange, after which the old directory is cleared away
 /// under the staging name).
 extension Overlay {
-  /// unlink(2). Errors: ENOENT; EISDIR; EROFS; EPERM/EACCES as the upper answered.
-  func unlink(_ rel: PathView) throws(Errno) {
-    try countLink(rel)
+  /// unlink(2) of what a lookup has found a moment ago. Errors: ENOENT; EISDIR; EROFS; EPERM/EACCES as
+  /// the upper answered.
+  func unlink(_ rel: PathView, _ found: Node) throws(Errno) {
+    try countLink(rel, found)
     try changing(rel, missing: false) { (c) throws(Errno) in
       let node = c.look.node
       if node.kind == .directory { throw .isDirectory }
@@ -49,23 +50,19 @@ extension Overlay {
 
   /// A lower name of a hard-link group that is about to go: only in the upper is it counted, so it is
   /// brought there first (as the kernel's overlay does with its index).
-  func countLink(_ rel: PathView) throws(Errno) {
-    try withScratch { (s) throws(Errno) in
-      var merge = Merge(self, s)
-      let look = try self.lookup(rel, s, merge: &merge)
-      guard look.isWhole, look.node.kind != .none, look.node.kind != .directory else { return }
-      do throws(Errno) {
-        if look.node.has(Node.indexed) {
-          try self.materialize(rel)
-        } else if look.node.layer > 0, look.node.has(Node.linked) {
-          try self.copyUp(rel, truncate: false)
-        }
-      } catch {
-        // Without privilege not every object may be linked or read (protected_hardlinks): the name
-        // may be removed all the same, and the count of the others stays as it was.
-        if error == .permission || error == .access { return }
-        throw error
+  func countLink(_ rel: PathView, _ found: Node) throws(Errno) {
+    if found.kind == .none || found.kind == .directory { return }
+    do throws(Errno) {
+      if found.has(Node.indexed) {
+        try materialize(rel)
+      } else if found.layer > 0, found.has(Node.linked) {
+        try copyUp(rel, truncate: false)
       }
+    } catch {
+      // Without privilege not every object may be linked or read (protected_hardlinks): the name
+      // may be removed all the same, and the count of the others stays as it was.
+      if error == .permission || error == .access { return }
+      throw error
     }
   }
 

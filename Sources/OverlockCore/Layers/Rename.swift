@@ -9,14 +9,21 @@ import CLinux
 extension Overlay {
   private static var known: UInt32 { UInt32(RENAME_NOREPLACE | RENAME_EXCHANGE) }
 
+  /// - Parameter found: what a lookup of both has found a moment ago.
   /// - Errors: as rename(2); EINVAL for flags that make no sense here (RENAME_WHITEOUT among them, as
   ///   in the kernel's overlay); EXDEV for a directory of a lower where the upper takes no xattrs.
-  func rename(_ old: PathView, _ new: PathView, flags: UInt32) throws(Errno) {
+  func rename(
+    _ old: PathView, _ new: PathView, found: (from: Node, to: Node), flags: UInt32
+  ) throws(Errno) {
     guard hasUpper else { throw .readOnly }
     let exchange = flags & UInt32(RENAME_EXCHANGE) != 0
     guard flags & ~Overlay.known == 0, flags != Overlay.known else { throw .invalid }
     guard !old.isEmpty, !new.isEmpty else { throw .busy }
     try withScratch { (s) throws(Errno) in
+      if self.isPrepared(old, new, found.from, found.to, flags) {
+        let kinds = (found.from.kind, found.to.kind, found.from.shownInode != 0)
+        if try self.renameUnderTurn(old, new, kinds, flags, exchange, s) { return }
+      }
       // Another process may undo a preparation before the turn is taken: prepare again, a few times.
       for _ in 0..<16 {
         guard let kinds = try self.prepare(old, new, flags, exchange, s) else { return }
@@ -26,8 +33,24 @@ extension Overlay {
     }
   }
 
-  private func find(_ rel: PathView, _ s: Scratch, _ merge: inout Merge) throws(Errno) -> Lookup {
-    let look = try lookup(rel, s, wantBelow: true, merge: &merge)
+  /// Whether nothing has to be brought up for a rename, and the kernel itself refuses what there is to
+  /// refuse: an upper object without ties, to a name that is free or such an object's.
+  private func isPrepared(
+    _ old: PathView, _ new: PathView, _ from: Node, _ to: Node, _ flags: UInt32
+  ) -> Bool {
+    func isPlain(_ node: Node) -> Bool {
+      node.layer == 0 && !node.has(Node.indexed | Node.linked | Node.removed)
+        && (node.kind == .file || node.kind == .link || node.kind == .special)
+    }
+    return flags & UInt32(RENAME_EXCHANGE) == 0 && isPlain(from)
+      && (to.kind == .none || isPlain(to)) && !old.equals(new)
+      && standsInUpper(old.parent) && standsInUpper(new.parent)
+  }
+
+  private func find(
+    _ rel: PathView, wantBelow: Bool = true, _ s: Scratch, _ merge: inout Merge
+  ) throws(Errno) -> Lookup {
+    let look = try lookup(rel, s, wantBelow: wantBelow, merge: &merge)
     guard look.isWhole else { throw look.node.kind == .none ? .noEntry : .notDirectory }
     return look
   }
@@ -38,15 +61,18 @@ extension Overlay {
     _ old: PathView, _ new: PathView, _ flags: UInt32, _ exchange: Bool, _ s: Scratch
   ) throws(Errno) -> (from: Kind, to: Kind, notes: Bool)? {
     var merge = Merge(self, s)
-    let from = try find(old, s, &merge)
+    let from = try find(old, wantBelow: false, s, &merge)
     guard from.node.kind != .none else { throw .noEntry }
-    let fromInode = from.node.kind == .directory ? 0 : try inode(from.node, s)
-    let to = try find(new, s, &merge)
+    let to = try find(new, wantBelow: false, s, &merge)
     if to.node.kind != .none, flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
     if new.count > old.count, new.isAt(orBelow: old) { throw .invalid }
     if try refuses(from.node, to.node, flags, old, new) { return nil }
     if to.node.kind != .none, !exchange {
-      if to.node.kind != .directory, try inode(to.node, s) == fromInode { return nil }
+      if to.node.kind != .directory {
+        let replaced = try inode(to.node, s)
+        var other = Merge(self, s)
+        if try inode(find(old, wantBelow: false, s, &other).node, s) == replaced { return nil }
+      }
       if to.node.kind == .directory,
         try !withScratch({ (s2) throws(Errno) in
           try DirectoryListing.isEmpty(merge, s2)
@@ -56,13 +82,13 @@ extension Overlay {
       }
     }
     try copyUpParents(old, changing: true)
-    try copyUpParents(new, changing: true)
+    if !new.parent.equals(old.parent) { try copyUpParents(new, changing: true) }
     try checkRename(old, new, from.node, to.node, exchange)
     try bringUp(old, from.node)
     if exchange {
       try bringUp(new, to.node)
     } else if to.node.kind != .none, to.node.kind != .directory {
-      try countLink(new)
+      try countLink(new, to.node)
     }
     // What was on a lower is noted by its path.
     func isNoted(_ node: Node) -> Bool { node.layer > 0 || node.shownInode != 0 }

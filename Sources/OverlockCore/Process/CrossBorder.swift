@@ -74,7 +74,11 @@ enum CrossBorder {
 extension Overlay {
   /// Moves a file from outside to a name of the merged tree, replacing what is there.
   func receive(_ rel: PathView, from: UnsafePointer<CChar>) throws(Errno) {
-    try countLink(rel)
+    try withScratch { (s) throws(Errno) in
+      var merge = Merge(self, s)
+      let found = try self.lookup(rel, s, merge: &merge)
+      if found.isWhole { try self.countLink(rel, found.node) }
+    }
     try changing(rel, missing: true) { (c) throws(Errno) in
       if c.look.node.kind == .directory { throw .isDirectory }
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)

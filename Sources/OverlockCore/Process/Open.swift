@@ -35,6 +35,9 @@ enum Open {
       if !fast.trailing, fast.fits, let fd = unsafe warm(p, fast, flags, mode, follow) {
         return fd
       }
+      if !fast.trailing, fast.node.kind == .none, let fd = unsafe make(p, fast, flags, mode) {
+        return fd
+      }
     case .slow: break
     }
     return bordered { () throws(Errno) in
@@ -132,17 +135,32 @@ enum Open {
     return r
   }
 
+  /// A new file at a name that the cache knows to be free. nil: whatever is in the way, the walk says.
+  private static func make(
+    _ p: UnsafeMutablePointer<ovl_path>, _ fast: FastPath, _ flags: Int32, _ mode: UInt32
+  ) -> Int? {
+    guard flags & (O_CREAT | O_PATH) == O_CREAT, !isTemporary(flags), fast.overlay.hasUpper,
+      let rel = unsafe fast.path(p)
+    else { return nil }
+    do throws(Errno) {
+      let made = try fast.overlay.createFile(rel, flags: flags, mode: mode)
+      return register(lowest(made, flags), fast.overlay, Node(.file, layer: 0), rel)
+    } catch {
+      return nil
+    }
+  }
+
   private static func slowly(
     _ dirfd: Int32, _ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: UInt32, _ follow: Bool,
     _ restriction: Restriction
   ) throws(Errno) -> Int {
     try withScratch { (s) throws(Errno) -> Int in
-      for _ in 0..<32 {
+      for round in 0..<32 {
         // With a slash at its end the name is not even looked at: fs/namei.c, open_last_lookups.
         let slashed = unsafe flags & (O_CREAT | O_PATH) == O_CREAT && endsInSlash(path)
         guard
           let location = try unsafe Resolve.walk(
-            dirfd, path, follow: follow && !slashed, naming: slashed, fresh: true,
+            dirfd, path, follow: follow && !slashed, naming: slashed, fresh: round > 0,
             restriction: restriction, s)
         else { return passResult }
         // Who wants no waiting asks again without that.

@@ -140,6 +140,7 @@ enum Walk {
       if overlay >= 0 {
         touched = true
         try here.appendRelative(name)
+        if !isLast, !fresh, state.passes(overlay, here.view) { continue }
         try state.look(
           overlay, here.view, wantBelow: wantBelow && isLast, fresh: fresh)
         let look = state.lookup
@@ -398,6 +399,14 @@ private struct WalkState {
   init(_ scratch: Scratch) { self.scratch = scratch }
 
   func isAt(_ path: PathView) -> Bool { length == path.count }
+
+  /// Whether the cache knows a directory there: the lookup of what is in it starts from that too.
+  mutating func passes(_ index: Int, _ path: PathView) -> Bool {
+    guard Overlay(index: index).cachedNode(path)?.kind == .directory else { return false }
+    // The last lookup is not where the walk stands any more.
+    overlay = -1
+    return true
+  }
 
   mutating func look(_ index: Int, _ path: PathView, wantBelow: Bool, fresh: Bool) throws(Errno) {
     let target = Overlay(index: index)
