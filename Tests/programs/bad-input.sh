@@ -100,7 +100,6 @@ registry_survives() { # NAME COMMAND (on each registry file, as $1)
   place
   ledger "$T" >"$SCRATCH/before"
   # What is not built yet is left out of the program; the check itself stays.
-  has locks || without+='/flock/d;'
   has held || without+='s/ \$(tail -n 1 <&8)/ y/;'
   sed "$without" >"$SCRATCH/steps" <<'BODY'
 exec 8<src/u9.c
@@ -141,7 +140,6 @@ BODY
     pass "$name"
   fi
 }
-built "the registry broken while a program holds a lock on what it copied up" locks || true
 built "the registry broken while a program reads on what somebody else copied up" held || true
 registry_survives "the registry left alone" ':'
 registry_survives "the registry removed while a program runs" 'rm "$1"'
