@@ -15,6 +15,8 @@ compared only with --times: a kill may leave one recent whose entries are as the
 from __future__ import annotations
 
 import argparse
+import functools
+import multiprocessing
 import os
 import re
 import stat
@@ -67,26 +69,31 @@ def main() -> int:
         raise SystemExit(f"crash: --library {options.library!r}: no such file; build it first")
     names = [name for name in SCENARIOS if options.scenario in name]
     scratch = Scratch(options.scratch)
-    confine([scratch.near, scratch.far])
     privileged = not options.unprivileged and os.geteuid() == 0
     settings = Settings(scratch, options.library, options.options, privileged=privileged)
     counts = {"passed": 0, "failed": 0, "skipped": 0}
+    fork = multiprocessing.get_context("fork")
+    work = functools.partial(interrupt, settings=settings, times=options.times)
     try:
-        for name in names:
-            finding = interrupt(name, settings, options.times)
-            finding.problems = [problem for problem in finding.problems
-                                if not (options.ignore
-                                        and re.search(options.ignore, f"{name}: {problem}"))]
-            outcome = "failed" if finding.problems else "passed" if finding.steps else "skipped"
-            counts[outcome] += 1
-            print(f"{name}: {outcome}, {finding.steps} steps"
-                  + (" (the library has no steps here)" if outcome == "skipped" else ""))
-            for problem in finding.problems:
-                print(f"  {problem}")
+        with fork.Pool(options.jobs, confine, ([scratch.near, scratch.far],)) as pool:
+            for name, finding in zip(names, pool.imap(work, names)):
+                counts[report(name, finding, options.ignore)] += 1
     finally:
         scratch.remove()
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
     return 1 if counts["failed"] else 0
+
+
+def report(name: str, finding: Finding, ignore: str) -> str:
+    """Prints what a scenario came to; returns the outcome."""
+    problems = [problem for problem in finding.problems
+                if not (ignore and re.search(ignore, f"{name}: {problem}"))]
+    outcome = "failed" if problems else "passed" if finding.steps else "skipped"
+    print(f"{name}: {outcome}, {finding.steps} steps"
+          + (" (the library has no steps here)" if outcome == "skipped" else ""), flush=True)
+    for problem in problems:
+        print(f"  {problem}")
+    return outcome
 
 
 def arguments() -> argparse.Namespace:
@@ -95,6 +102,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ignore", default="", metavar="PATTERN",
                         help="known faults, found in 'scenario: step N: problem'")
     parser.add_argument("--scenario", default="", help="only those whose name contains this")
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--options", default="", help="further mount options")
     parser.add_argument("--unprivileged", action="store_true", help="run as uid 65534")
     parser.add_argument("--times", action="store_true", help="compare directories' times too")
