@@ -6,6 +6,7 @@
  * look-up is in it. COUNT is taken in ten slices and the fastest of them counts: what a slice loses to
  * other processes on the machine is not the operation's. Without a clock around it (strace, callgrind), compare two COUNTs. */
 
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -80,6 +82,51 @@ static void pread_lower(void) {
   must(pread(lower_fd, buffer, sizeof buffer, 0) > 0, "pread file");
 }
 
+/* ---- locks: taken and given back, on a file of the upper and on one of a lower */
+enum kind { RECORD, OFD, FLOCK };
+static void lock_and_unlock(int *fd, const char *name, enum kind kind) {
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  int ok;
+  /* Only a descriptor that writes may have a write lock: of a lower, a read lock. */
+  if (*fd < 0) *fd = open(name, strcmp(name, "file") ? O_RDWR : O_RDONLY);
+  if (!strcmp(name, "file")) whole.l_type = F_RDLCK;
+  if (kind == FLOCK) {
+    must(flock(*fd, LOCK_EX) == 0 && flock(*fd, LOCK_UN) == 0, "flock");
+    return;
+  }
+  ok = fcntl(*fd, kind == OFD ? F_OFD_SETLK : F_SETLK, &whole) == 0;
+  whole.l_type = F_UNLCK;
+  must(ok && fcntl(*fd, kind == OFD ? F_OFD_SETLK : F_SETLK, &whole) == 0, "lock");
+}
+
+static int upper_fd = -1;
+static void record_upper(void) { lock_and_unlock(&upper_fd, "written", RECORD); }
+static void ofd_upper(void) { lock_and_unlock(&upper_fd, "written", OFD); }
+static void flock_upper(void) { lock_and_unlock(&upper_fd, "written", FLOCK); }
+static void record_lower(void) { lock_and_unlock(&lower_fd, "file", RECORD); }
+static void ofd_lower(void) { lock_and_unlock(&lower_fd, "file", OFD); }
+static void flock_lower(void) { lock_and_unlock(&lower_fd, "file", FLOCK); }
+
+/* A lock that goes to and fro between two processes: each gives one file up and waits for the other. */
+static void hand_off(void) {
+  static pid_t partner;
+  static int ping[2], pong[2];
+  char byte = 0;
+  if (!partner) {
+    must(pipe(ping) == 0 && pipe(pong) == 0, "pipe");
+    if ((partner = fork()) == 0) {
+      int fd = open("written", O_RDWR);
+      close(ping[1]);
+      while (read(ping[0], &byte, 1) == 1)
+        must(flock(fd, LOCK_EX) == 0 && flock(fd, LOCK_UN) == 0 && write(pong[1], &byte, 1) == 1, "partner");
+      _exit(0);
+    }
+    upper_fd = open("written", O_RDWR);
+  }
+  must(flock(upper_fd, LOCK_EX) == 0 && write(ping[1], &byte, 1) == 1, "flock written");
+  must(flock(upper_fd, LOCK_UN) == 0 && read(pong[0], &byte, 1) == 1, "hand written over");
+}
+
 static void reap(pid_t pid) {
   int status;
   must(waitpid(pid, &status, 0) == pid && status == 0, "true");
@@ -115,6 +162,10 @@ static const struct {
     {"readdir-1000", readdir_1000, 1}, {"create+unlink", create_unlink, 1},
     {"rename", rename_back, 2},        {"open-append", append, 1},
     {"posix_spawn", spawn_true, 1},    {"vfork+exec", vfork_true, 1},
+    {"record-upper", record_upper, 1}, {"record-lower", record_lower, 1},
+    {"ofd-upper", ofd_upper, 1},       {"ofd-lower", ofd_lower, 1},
+    {"flock-upper", flock_upper, 1},   {"flock-lower", flock_lower, 1},
+    {"hand-off", hand_off, 1},
 };
 
 int main(int argc, char **argv) {

@@ -111,7 +111,8 @@ for name in "${contenders[@]}"; do
 done
 
 operations=(open+close open+close-deep stat lstat-missing access pread-4k readdir-1000 create+unlink
-  rename open-append posix_spawn vfork+exec)
+  rename open-append posix_spawn vfork+exec record-upper record-lower ofd-upper ofd-lower flock-upper
+  flock-lower hand-off)
 if ((${#wanted[@]})); then
   chosen=()
   for operation in "${operations[@]}"; do
@@ -121,7 +122,9 @@ if ((${#wanted[@]})); then
   [[ ${wanted[build]-} ]] || lua=
 fi
 declare -A count=([readdir-1000]=300 [create+unlink]=3000 [rename]=3000 [posix_spawn]=150 [vfork+exec]=150)
-declare -A aim=([open+close]=1.25 [stat]=1.30 [posix_spawn]=1.05 [vfork+exec]=1.05 [build]=1.10)
+declare -A aim=([open+close]=1.25 [stat]=1.30 [posix_spawn]=1.05 [vfork+exec]=1.05 [build]=1.10
+  [pread-4k]=1.03 [record-upper]=1.05 [record-lower]=2.30 [ofd-upper]=1.05 [ofd-lower]=2.30
+  [flock-upper]=1.05 [flock-lower]=2.30 [hand-off]=1.10)
 
 private_kb() { # CONTENDER: Private_* of a process that has looked something up and waits
   local ready kb pid to

@@ -6,7 +6,7 @@
  * appear by SCM_RIGHTS, pidfd_getfd or exec: the core recognises what it does not know by its
  * inode. */
 
-#include "hook.h"
+#include "locks.h"
 
 #include <limits.h>
 #include <linux/close_range.h>

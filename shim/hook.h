@@ -205,10 +205,6 @@ long ovl_fd_move(int from, int to, int cloexec);
 /* Closes with the core's knowledge; errno untouched. */
 void ovl_fd_close(int fd);
 
-/* fcntl's lock commands, by whatever course is right. */
-int ovl_is_lock_command(int command);
-int ovl_lock(int fd, int command, void *argument);
-
 /* All of the exec family. Returns only on failure: -errno. */
 long ovl_execve(int dirfd, const char *path, char *const argv[], char *const envp[], int flags);
 

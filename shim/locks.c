@@ -4,43 +4,21 @@
  * another preloaded library sees it; the core is asked before how to make it, and where a descriptor is on
  * a lower also after. */
 
-#include "hook.h"
+#include "locks.h"
 
 #include <sys/file.h>
 
-int ovl_is_lock_command(int command) {
-  switch (command) {
-  case F_GETLK:
-  case F_SETLK:
-  case F_SETLKW:
-  case F_OFD_GETLK:
-  case F_OFD_SETLK:
-  case F_OFD_SETLKW: return 1;
-  default: return 0;
-  }
-}
-
-int ovl_lock(int fd, int command, void *argument) {
-  uint64_t seen;
-  switch (ovl_lock_course(fd, command, &seen)) {
-  case OVL_LOCK_ACROSS: return (int)ovl_result(ovl_lock_across(fd, command, argument));
-  case OVL_LOCK_CHECKED: {
-    const int r = NEXT(fcntl)(fd, command, argument);
-    return r != 0 ? r : (int)ovl_result(ovl_lock_verify(fd, command, argument, seen));
-  }
-  default: return NEXT(fcntl)(fd, command, argument);
-  }
-}
-
 HOOKED(int, flock, int fd, int operation) {
-  if (OVL_OFF()) return NEXT(flock)(fd, operation);
+  /* What is given up was taken on this very inode. */
+  if (OVL_OFF() || operation == LOCK_UN) return NEXT(flock)(fd, operation);
   void *argument = (void *)(intptr_t)operation;
-  uint64_t seen;
+  struct ovl_lock_seen seen;
   switch (ovl_lock_course(fd, OVL_FLOCK, &seen)) {
   case OVL_LOCK_ACROSS: return (int)ovl_result(ovl_lock_across(fd, OVL_FLOCK, argument));
   case OVL_LOCK_CHECKED: {
     const int r = NEXT(flock)(fd, operation);
-    return r != 0 ? r : (int)ovl_result(ovl_lock_verify(fd, OVL_FLOCK, argument, seen));
+    if (r != 0 || !ovl_lock_disturbed(&seen)) return r;
+    return (int)ovl_result(ovl_lock_verify(fd, OVL_FLOCK, argument));
   }
   default: return NEXT(flock)(fd, operation);
   }

@@ -196,12 +196,20 @@ long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
 #define OVL_FLOCK (-1)
 enum ovl_lock_course {
   OVL_LOCK_PLAIN,   /* as it is */
-  OVL_LOCK_CHECKED, /* as it is, and if it took a lock, ovl_lock_verify with *seen */
+  OVL_LOCK_CHECKED, /* as it is; ovl_lock_verify if it took a lock and ovl_lock_disturbed says so */
   OVL_LOCK_ACROSS,  /* by ovl_lock_across instead */
 };
-int ovl_lock_course(int fd, int command, uint64_t *seen);
+/* A word of the registry that changes when an object is copied up or contested, and what it said. */
+struct ovl_lock_seen {
+  const uint64_t *word;
+  uint64_t value;
+};
+int ovl_lock_course(int fd, int command, struct ovl_lock_seen *seen);
+static inline int ovl_lock_disturbed(const struct ovl_lock_seen *seen) {
+  return __builtin_expect(__atomic_load_n(seen->word, __ATOMIC_ACQUIRE) != seen->value, 0);
+}
 /* 0, or -errno: the lock was given back. May wait, as the call itself. */
-long ovl_lock_verify(int fd, int command, void *argument, uint64_t seen);
+long ovl_lock_verify(int fd, int command, void *argument);
 /* 0 or -errno, as fcntl(2) and flock(2). */
 long ovl_lock_across(int fd, int command, void *argument);
 

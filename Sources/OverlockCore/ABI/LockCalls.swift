@@ -2,13 +2,13 @@ import CLinux
 
 @c(ovl_lock_course)
 public func ovlLockCourse(
-  _ fd: Int32, _ command: Int32, _ seen: UnsafeMutablePointer<UInt64>?
+  _ fd: Int32, _ command: Int32, _ seen: UnsafeMutablePointer<ovl_lock_seen>?
 ) -> Int32 {
   let record = command == F_SETLK || command == F_SETLKW
   switch Locks.course(fd, record: record) {
   case .plain: return Int32(OVL_LOCK_PLAIN.rawValue)
-  case .checked(let count):
-    unsafe seen?.pointee = count
+  case .checked(let disturbed):
+    unsafe seen?.pointee = disturbed
     return Int32(OVL_LOCK_CHECKED.rawValue)
   case .across: return Int32(OVL_LOCK_ACROSS.rawValue)
   }
@@ -16,12 +16,12 @@ public func ovlLockCourse(
 
 @c(ovl_lock_verify)
 public func ovlLockVerify(
-  _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?, _ seen: UInt64
+  _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?
 ) -> Int {
   guard let request = unsafe LockRequest(command: command, argument: argument),
     request.action == .take
   else { return 0 }
-  return bordered { () throws(Errno) in try Locks.verify(fd, request, seen: seen) }
+  return bordered { () throws(Errno) in try Locks.verify(fd, request) }
 }
 
 @c(ovl_lock_across)

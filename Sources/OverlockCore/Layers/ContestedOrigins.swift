@@ -72,10 +72,14 @@ extension Registry {
   // wiped, and says nothing.
   private static var contestedOffset: Int { 96 }
 
-  var mayBeContested: Bool {
-    let offset = Registry.contestedOffset
-    let now = unsafe at_load64(word(offset))
-    return now >> 24 != 1 || !isValidWord(now, offset)
+  var contestedWord: UInt64 { unsafe at_load64(word(Registry.contestedOffset)) }
+
+  func contestedSeen(_ word: UInt64) -> ovl_lock_seen {
+    unsafe ovl_lock_seen(word: UnsafePointer(self.word(Registry.contestedOffset)), value: word)
+  }
+
+  func saysUncontested(_ word: UInt64) -> Bool {
+    word >> 24 == 1 && isValidWord(word, Registry.contestedOffset)
   }
 
   func noteContested() { setContested(2) }

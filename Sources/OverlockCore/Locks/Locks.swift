@@ -13,11 +13,11 @@ import CLinux
 ///
 /// Everybody else pays one load from the registry.
 enum Locks {
-  enum Course {
+  @safe enum Course {
     /// The call is right as it is.
     case plain
     /// So it is, unless something is copied up meanwhile.
-    case checked(seen: UInt64)
+    case checked(ovl_lock_seen)
     case across
   }
 
@@ -25,9 +25,25 @@ enum Locks {
   @inline(__always) static func course(_ fd: Int32, record: Bool) -> Course {
     let entry = DescriptorTable.entry(fd)
     if entry.isKnown, !entry.isOurs { return .plain }
-    return find(fd, entry, record: record)
+    guard entry.isKnown, entry.overlay < Overlay.count, !record || entry.has(OVL_FD_RECORD),
+      let registry = Overlay(index: entry.overlay).registry
+    else { return find(fd, entry, record: record) }
+    if !entry.isLower { return ofUpper(entry, registry) }
+    let seen = registry.copyUps
+    if DescriptorObject.isCurrent(fd, seen) {
+      return unsafe .checked(registry.copyUpsSeen(seen))
+    }
+    return look(fd, entry, registry)
   }
 
+  @inline(__always)
+  private static func ofUpper(_ entry: DescriptorTable.Entry, _ registry: Registry) -> Course {
+    if entry.ino == 0 { return .plain }
+    let seen = registry.contestedWord
+    return registry.saysUncontested(seen) ? unsafe .checked(registry.contestedSeen(seen)) : .across
+  }
+
+  /// The same for a descriptor that is not known yet, or has not taken a record lock yet.
   private static func find(_ fd: Int32, _ known: DescriptorTable.Entry, record: Bool) -> Course {
     let entry = known.isKnown ? known : DescriptorObject.identify(fd)
     guard entry.isOurs, entry.overlay < Overlay.count else { return .plain }
@@ -35,30 +51,27 @@ enum Locks {
     guard overlay.hasUpper else { return .plain }
     if record { RecordLocks.note(fd, entry) }
     guard let registry = overlay.registry else { return .across }
-    if !entry.isLower {
-      if entry.ino == 0 { return .plain }
-      return registry.mayBeContested ? .across : .checked(seen: 0)
-    }
+    return entry.isLower ? look(fd, entry, registry) : ofUpper(entry, registry)
+  }
+
+  /// Has the lower's object been copied up?
+  private static func look(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ registry: Registry
+  ) -> Course {
+    guard Overlay(index: entry.overlay).hasUpper else { return .plain }
     let seen = registry.copyUps
-    if DescriptorObject.isCurrent(fd, entry) { return .checked(seen: seen) }
     _ = try? withScratch { (s) throws(Errno) in
       _ = try DescriptorObject.standing(fd, entry, s)
     }
     // Copied up, or on its way there: then the turn is what tells.
-    return DescriptorObject.isCurrent(fd, entry) ? .checked(seen: seen) : .across
+    return DescriptorObject.isCurrent(fd, seen)
+      ? unsafe .checked(registry.copyUpsSeen(seen)) : .across
   }
 
-  /// After a lock was taken: had the lower's object been copied up by then, had the upper's origin been
-  /// contested? 0 or -errno: the lock is then given back.
-  static func verify(_ fd: Int32, _ request: LockRequest, seen: UInt64) throws(Errno) -> Int {
+  /// After a lock was taken while something was copied up or contested: was it this object? 0 or -errno: the
+  /// lock is then given back.
+  static func verify(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Int {
     let entry = DescriptorTable.entry(fd)
-    guard entry.isOurs, entry.overlay < Overlay.count else { return 0 }
-    let overlay = Overlay(index: entry.overlay)
-    if let registry = overlay.registry,
-      entry.isLower ? registry.copyUps == seen : !registry.mayBeContested
-    {
-      return 0
-    }
     let kept = try withScratch { (s) throws(Errno) -> Bool in
       try underTurn(fd, entry, s) { (other) throws(Errno) in
         guard let other else { return true }

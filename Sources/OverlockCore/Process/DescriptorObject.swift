@@ -46,6 +46,12 @@ enum DescriptorObject {
     return unsafe at_relaxed64(&raw.pointee.seen) == registry.copyUps &+ 1
   }
 
+  /// The same where the count of copy-ups was read before.
+  @inline(__always) static func isCurrent(_ fd: Int32, _ copyUps: UInt64) -> Bool {
+    guard let raw = unsafe DescriptorTable.raw(fd) else { return false }
+    return unsafe at_relaxed64(&raw.pointee.seen) == copyUps &+ 1
+  }
+
   /// What has become of the lower object behind a descriptor.
   enum Standing {
     /// It is still what the merged tree shows, or no object of an overlay.
