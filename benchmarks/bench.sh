@@ -99,6 +99,8 @@ within() { # CONTENDER COMMAND…
   cd "$SCRATCH/$name"
   if [[ $name == overlock ]]; then
     "${instead[@]}" env "OVERLOCK=$configuration" "LD_PRELOAD=$library" "$@"
+  elif [[ $name == empty ]]; then
+    "${instead[@]}" env "LD_PRELOAD=$SCRATCH/empty.so" "$@"
   else
     "${instead[@]}" "$@"
   fi
@@ -210,22 +212,28 @@ table() { # OPERATION UNIT-DIVISOR UNIT: from $SCRATCH/times, one line a round, 
 }
 
 echo "median of per-round ratios to native [lowest-highest] over $rounds rounds; aim beside Overlock"
-printf '%-16s%14s' operation native
-for name in "${contenders[@]:1}"; do
-  if [[ $name == overlock ]]; then printf '%31s' "$name"; else printf '%24s' "$name"; fi
-done
-printf '\n'
-for operation in "${operations[@]}"; do
+header() {
+  local name
+  printf '%-16s%14s' operation native
+  for name in "${contenders[@]:1}"; do
+    if [[ $name == overlock ]]; then printf '%31s' "$name"; else printf '%24s' "$name"; fi
+  done
+  printf '\n'
+}
+measure() { # OPERATION
+  local round line k at
   for ((round = 0; round < rounds; round++)); do
     line=() # in turns, and the first in turn is another one each round
     for ((k = 0; k < ${#contenders[@]}; k++)); do
       at=$(((k + round) % ${#contenders[@]}))
-      line[at]=$(within "${contenders[at]}" "$SCRATCH/bench" "$operation" $((${count[$operation]-20000} / scale)))
+      line[at]=$(within "${contenders[at]}" "$SCRATCH/bench" "$1" $((${count[$1]-20000} / scale)))
     done
     echo "${line[*]}"
   done >"$SCRATCH/times"
-  table "$operation" 1000 us
-done
+  table "$1" 1000 us
+}
+header
+for operation in "${operations[@]}"; do measure "$operation"; done
 
 if [[ $lua ]]; then
   rounds=$((rounds < 5 ? rounds : 5))
@@ -243,6 +251,21 @@ if [[ $lua ]]; then
     echo "${line[*]}"
   done >"$SCRATCH/times"
   table build 1000000 s
+fi
+
+# What a preloaded library costs a new process before it does anything is the loader's and the kernel's.
+started=()
+for operation in "${operations[@]}"; do
+  [[ $operation == posix_spawn || $operation == vfork+exec ]] && started+=("$operation")
+done
+if [[ -f $library ]] && ((${#started[@]})); then
+  gcc -O2 -shared -fPIC -x c /dev/null -o "$SCRATCH/empty.so"
+  ln -s native "$SCRATCH/empty"
+  contenders=(native overlock empty)
+  echo
+  echo "beside a preloaded library that is empty"
+  header
+  for operation in "${started[@]}"; do measure "$operation"; done
 fi
 
 if [[ -f $library ]]; then
