@@ -73,15 +73,24 @@ extension Registry {
 
   /// Fills the overlay in from what is kept for these very options. False: there is nothing (good).
   func restore(_ overlay: Overlay, line: PathView) throws(Errno) -> Bool {
-    let length = unsafe Int(truncatingIfNeeded: at_load64(word(Registry.configurationOffset)))
-    guard length > MemoryLayout<Header>.size, length < Registry.configurationSize - 32 else {
-      return false
-    }
     let hash = lineHash(line)
     guard unsafe at_relaxed64(word(Registry.configurationOffset + 16)) == hash.a,
       unsafe at_relaxed64(word(Registry.configurationOffset + 24)) == hash.b
     else { return false }
-    let copy = unsafe try Arena.allocate(length)
+    return unsafe try restore(overlay) { (size) throws(Errno) in unsafe try Arena.allocate(size) }
+  }
+
+  /// Fills the overlay in from what is kept, whoever's options it was. False: there is nothing (good).
+  ///
+  /// - Parameter allocate: memory of that many bytes that lives as long as the overlay.
+  func restore(
+    _ overlay: Overlay, allocate: (Int) throws(Errno) -> UnsafeMutableRawPointer
+  ) throws(Errno) -> Bool {
+    let length = unsafe Int(truncatingIfNeeded: at_load64(word(Registry.configurationOffset)))
+    guard length > MemoryLayout<Header>.size, length < Registry.configurationSize - 32 else {
+      return false
+    }
+    let copy = unsafe try allocate(length)
     unsafe copy.copyMemory(from: base + Registry.configurationOffset + 32, byteCount: length)
     guard
       unsafe checksum(copy, length) == at_relaxed64(word(Registry.configurationOffset + 8))
@@ -91,7 +100,7 @@ extension Registry {
     guard count > 1, count <= Int(OVL_MAX_LAYERS) else { return false }
     var at = MemoryLayout<Header>.size
     var text = at + count * MemoryLayout<LayerRecord>.size + 16
-    let layers = unsafe try Arena.allocate(count * MemoryLayout<ovl_layer>.stride)
+    let layers = unsafe try allocate(count * MemoryLayout<ovl_layer>.stride)
       .assumingMemoryBound(to: ovl_layer.self)
     for i in 0..<count {
       let record = unsafe copy.loadUnaligned(fromByteOffset: at, as: LayerRecord.self)

@@ -125,6 +125,8 @@ enum Locks {
     let mask = lx_block_signals()
     defer { lx_restore_signals(mask) }
     var pause = 100_000
+    var wait = CrossWait()
+    defer { wait.end() }
     while true {
       let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
         if let other, other.conflicts(request) { return .refusedThere }
@@ -150,6 +152,7 @@ enum Locks {
       } else {
         // What was pending and restarts has run its handler by now.
         _ = lx_block_signals()
+        wait.goesOn(fd, entry, request)
         lx_pause(pause)
         pause = min(pause * 2, 4_000_000)
       }

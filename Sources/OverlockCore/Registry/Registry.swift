@@ -25,6 +25,7 @@ import CLinux
 ///        96  contested: whether locks on a lower may concern a file of the upper
 ///        88  pending modes: counts directories that wait for their mode
 ///       512  where the overlay is (`AbandonedSegments`)
+///      3648  who waits for a lock on the other inode (`Waiters`)
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
 ///     12288  configuration: length, checksum, hash of the options, bytes; near the header, so that one
 ///            page fault of a new process brings both
@@ -37,7 +38,7 @@ import CLinux
   @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0005 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0006 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_699_264 }

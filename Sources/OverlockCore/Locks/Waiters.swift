@@ -1,0 +1,110 @@
+import CLinux
+
+/// Who waits for a lock on the other inode of an object: the kernel shows nobody in its queue (/proc/locks),
+/// since nobody sleeps there. For people who look (`overlock locks`); nothing depends on it.
+///
+/// Slots of six words: the process, when it looked last (nanoseconds of the real-time clock), the inode number
+/// that the object shows, what is asked for, first and last byte. A slot whose process does not look any more
+/// (killed, or its handler jumped away) is stale, and taken by the next one.
+struct Waiters {
+  private static var offset: Int { 3648 }
+  private static var words: Int { 6 }
+  private static var count: Int { 9 }
+  static var end: Int { offset + count * words * 8 }
+  /// Nanoseconds. Who waits looks every few milliseconds, unless it is stopped.
+  static var stale: UInt64 { 2_000_000_000 }
+
+  struct Waiter {
+    var pid: Int32
+    var inode: UInt64
+    var kind: LockRequest.Kind
+    var isExclusive: Bool
+    var start: UInt64
+    /// The last byte; UInt64.max: to the end of the file.
+    var end: UInt64
+    var looked: UInt64
+  }
+
+  private let registry: Registry
+
+  init(_ registry: Registry) { self.registry = registry }
+
+  private func slot(_ index: Int) -> UnsafeMutablePointer<UInt64> {
+    unsafe registry.word(Waiters.offset + index * Waiters.words * 8)
+  }
+
+  /// Shows a waiter, or that one still waits. nil: no slot is free.
+  ///
+  /// - Parameter mine: what the last call returned.
+  func show(_ waiter: Waiter, at mine: Int?) -> Int? {
+    let now = lx_realtime_ns()
+    if let mine {
+      if unsafe at_load64(slot(mine)) == UInt64(waiter.pid) {
+        unsafe at_store64(slot(mine) + 1, now)
+      }
+      return mine
+    }
+    for index in 0..<Waiters.count {
+      let slot = unsafe slot(index)
+      let owner = unsafe at_load64(slot)
+      if owner != 0, unsafe at_load64(slot + 1) &+ Waiters.stale > now { continue }
+      if unsafe at_cas64(slot, owner, UInt64(waiter.pid)) == 0 { continue }
+      unsafe at_store64(slot + 2, waiter.inode)
+      let kind: UInt64 = waiter.kind == .record ? 0 : waiter.kind == .description ? 1 : 2
+      unsafe at_store64(slot + 3, kind << 1 | (waiter.isExclusive ? 1 : 0))
+      unsafe at_store64(slot + 4, waiter.start)
+      unsafe at_store64(slot + 5, waiter.end)
+      unsafe at_store64(slot + 1, now)
+      return index
+    }
+    return nil
+  }
+
+  func hide(_ index: Int, pid: Int32) {
+    _ = unsafe at_cas64(slot(index), UInt64(pid), 0)
+  }
+
+  /// What a slot says; nil: nothing, or nothing that can be.
+  subscript(index: Int) -> Waiter? {
+    let slot = unsafe slot(index)
+    let pid = unsafe at_load64(slot)
+    let request = unsafe at_load64(slot + 3)
+    guard pid > 0, pid <= UInt64(Int32.max), request < 6 else { return nil }
+    let kind: LockRequest.Kind = request < 2 ? .record : request < 4 ? .description : .whole
+    return unsafe Waiter(
+      pid: Int32(pid), inode: at_load64(slot + 2), kind: kind, isExclusive: request & 1 != 0,
+      start: at_load64(slot + 4), end: at_load64(slot + 5), looked: at_load64(slot + 1))
+  }
+
+  static var indices: Range<Int> { 0..<count }
+}
+
+/// One wait for the other inode, from its first look in vain to its end.
+@safe struct CrossWait {
+  private var registry: Registry?
+  private var index: Int?
+  private var pid: Int32 = 0
+
+  init() {}
+
+  mutating func goesOn(_ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest) {
+    let overlay = Overlay(index: entry.overlay)
+    if pid == 0 {
+      pid = Int32(truncatingIfNeeded: lx_getpid())
+      registry = overlay.registry
+    }
+    guard let registry else { return }
+    let range = request.absolute(fd, size: 0)
+    let start = UInt64(max(range.l_start, 0))
+    index = Waiters(registry).show(
+      Waiters.Waiter(
+        pid: pid, inode: RecordLocks.identity(fd, entry, overlay), kind: request.kind,
+        isExclusive: request.isExclusive, start: start,
+        end: range.l_len > 0 ? start + UInt64(range.l_len) - 1 : UInt64.max, looked: 0),
+      at: index)
+  }
+
+  func end() {
+    if let registry, let index { Waiters(registry).hide(index, pid: pid) }
+  }
+}

@@ -1,0 +1,100 @@
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+
+/// `overlock locks`: like lslocks(8), with the paths that programs in an overlay know.
+struct Locks: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "List the locks on files of overlays.",
+    discussion: """
+      Every lock that the kernel knows on a file that an overlay shows, whoever holds it: a program in the \
+      overlay, one in another overlay over the same lower, or one that never heard of Overlock. What belongs \
+      to another user is shown to root alone.
+
+      A file that was copied up while it was locked is contested: it has an inode on its lower and one in \
+      the upper, and locks on either exclude each other. LAYER says where a lock is.
+      """)
+
+  @Flag(help: "Print an array of objects in JSON.")
+  var json = false
+
+  @Flag(help: "Go on, and print the list again whenever it has changed.")
+  var watch = false
+
+  @Option(
+    help: .init(
+      "A folder of registries, as given with registry=; may be repeated (default: those in /dev/shm).",
+      valueName: "dir"), completion: .directory)
+  var registry: [String] = []
+
+  func run() throws {
+    var shown: LockTable?
+    repeat {
+      let folders = registry.isEmpty ? RunningOverlay.defaultFolders() : registry.map { Path($0) }
+      for folder in folders where !registry.isEmpty {
+        _ = try folder.resolved(as: "--registry")
+      }
+      let table = LockTable.now(registries: folders)
+      if table != shown {
+        if shown != nil { Locks.write("\n") }
+        Locks.write(json ? try Locks.json(table) : Locks.text(table))
+        shown = table
+      }
+      // /proc/locks cannot be waited for.
+      if watch { usleep(500_000) }
+    } while watch
+  }
+
+  static func json(_ table: LockTable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(table.locks), as: UTF8.self) + "\n"
+  }
+
+  static func text(_ table: LockTable) -> String {
+    var rows = [["COMMAND", "PID", "KIND", "MODE", "START", "END", "LAYER", "STATE", "PATH"]]
+    for lock in table.locks {
+      let place = [lock.layer, state(lock), printable(lock.path)]
+      rows += lines(lock.holders).map {
+        $0 + [lock.kind, lock.mode, "\(lock.start)", lock.end.map { "\($0)" } ?? "EOF"] + place
+      }
+      for waiter in lock.waiters {
+        let blockers = waiter.waitsFor.map { "\($0.pid)" }.joined(separator: " ")
+        rows.append(
+          lines([waiter.process].compactMap { $0 })[0]
+            + [waiter.kind, waiter.mode, "\(waiter.start)", waiter.end.map { "\($0)" } ?? "EOF"]
+            + [lock.layer, "waits for \(blockers)", printable(lock.path)])
+      }
+    }
+    let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    return rows.map { row in
+      let padded = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+      return (padded.dropLast() + [row[row.count - 1]]).joined(separator: "  ") + "\n"
+    }.joined()
+  }
+
+  private static func lines(_ processes: [LockTable.Process]) -> [[String]] {
+    processes.isEmpty ? [["-", "-"]] : processes.map { [$0.command, "\($0.pid)"] }
+  }
+
+  private static func state(_ lock: LockTable.Lock) -> String {
+    let words = [lock.contested ? "contested" : nil, lock.removed ? "removed" : nil].compactMap {
+      $0
+    }
+    return words.isEmpty ? "-" : words.joined(separator: ",")
+  }
+
+  private static func write(_ text: String) {
+    let bytes = Array(text.utf8)
+    var from = 0
+    while from < bytes.count {
+      let count = unsafe bytes.withUnsafeBytes {
+        unsafe Glibc.write(1, $0.baseAddress! + from, $0.count - from)
+      }
+      if count < 0, errno == EINTR { continue }
+      // A pipe that nobody reads any more.
+      guard count > 0 else { Glibc.exit(1) }
+      from += count
+    }
+  }
+}
