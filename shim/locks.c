@@ -6,7 +6,30 @@
 
 #include "locks.h"
 
+#include <pthread.h>
 #include <sys/file.h>
+
+int ovl_lock_waiting(int fd, int command, void *argument) {
+  struct ovl_lock_wait wait = {0};
+  for (;;) {
+    const long r = ovl_lock_across(fd, command, argument, &wait);
+    if (r == OVL_LOCK_SLEEP) {
+      const int slept = command == OVL_FLOCK ? NEXT(flock)(fd, (int)(intptr_t)argument)
+                                             : NEXT(fcntl)(fd, command, argument);
+      if (slept != 0) return slept;
+    } else if (r == OVL_LOCK_AGAIN) {
+      /* As in the kernel's call; flock is no cancellation point. */
+      if (command != OVL_FLOCK) pthread_testcancel();
+    } else {
+      return (int)ovl_result(r);
+    }
+  }
+}
+
+int ovl_lock_again(int fd, int command, void *argument) {
+  const long r = ovl_lock_verify(fd, command, argument);
+  return r == OVL_LOCK_AGAIN ? ovl_lock_waiting(fd, command, argument) : (int)ovl_result(r);
+}
 
 HOOKED(int, flock, int fd, int operation) {
   /* What is given up was taken on this very inode. */
@@ -14,11 +37,11 @@ HOOKED(int, flock, int fd, int operation) {
   void *argument = (void *)(intptr_t)operation;
   struct ovl_lock_seen seen;
   switch (ovl_lock_course(fd, OVL_FLOCK, &seen)) {
-  case OVL_LOCK_ACROSS: return (int)ovl_result(ovl_lock_across(fd, OVL_FLOCK, argument));
+  case OVL_LOCK_ACROSS: return ovl_lock_waiting(fd, OVL_FLOCK, argument);
   case OVL_LOCK_CHECKED: {
     const int r = NEXT(flock)(fd, operation);
     if (r != 0 || !ovl_lock_disturbed(&seen)) return r;
-    return (int)ovl_result(ovl_lock_verify(fd, OVL_FLOCK, argument));
+    return ovl_lock_again(fd, OVL_FLOCK, argument);
   }
   default: return NEXT(flock)(fd, operation);
   }

@@ -16,7 +16,8 @@ struct WaitersTests {
 
   private func waiter(_ pid: Int32) -> Waiters.Waiter {
     Waiters.Waiter(
-      pid: pid, inode: 77, kind: .description, isExclusive: true, start: 3, end: .max, looked: 0)
+      pid: pid, inode: 77, kind: .description, isExclusive: true, start: 3, end: .max, holder: 4,
+      looked: 0)
   }
 
   @Test("the slots lie between what is before and behind them")
@@ -25,9 +26,8 @@ struct WaitersTests {
   @Test("a waiter is shown until it is hidden")
   func roundTrip() throws {
     withWaiters { waiters, _ in
-      let index = waiters.show(waiter(5), at: nil)
+      let index = waiters.show(waiter(5))
       #expect(index == 0)
-      #expect(waiters.show(waiter(5), at: index) == index)
       let found = waiters[0]
       #expect(
         found?.pid == 5 && found?.inode == 77 && found?.isExclusive == true && found?.end == .max)
@@ -41,9 +41,9 @@ struct WaitersTests {
   func full() {
     withWaiters { waiters, _ in
       for index in Waiters.indices {
-        #expect(waiters.show(waiter(Int32(index) + 1), at: nil) == index)
+        #expect(waiters.show(waiter(Int32(index) + 1)) == index)
       }
-      #expect(waiters.show(waiter(99), at: nil) == nil)
+      #expect(waiters.show(waiter(99)) == nil)
       #expect(waiters[0]?.pid == 1)
     }
   }
@@ -51,9 +51,9 @@ struct WaitersTests {
   @Test("a slot whose owner does not look any more is taken, and the old owner does not touch it")
   func stale() {
     withWaiters { waiters, registry in
-      for index in Waiters.indices { _ = waiters.show(waiter(Int32(index) + 1), at: nil) }
+      for index in Waiters.indices { _ = waiters.show(waiter(Int32(index) + 1)) }
       unsafe at_store64(registry.word(3648 + 8), 1)
-      #expect(waiters.show(waiter(99), at: nil) == 0)
+      #expect(waiters.show(waiter(99)) == 0)
       waiters.hide(0, pid: 1)
       #expect(waiters[0]?.pid == 99)
     }

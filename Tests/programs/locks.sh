@@ -131,6 +131,93 @@ ignoring='many' like_plain "who waits gets the lock, across a copy-up; alarm end
 "$PYTHON" "$AUX/waits.py"
 BODY
 
+gcc -O1 -Wall -pthread "$HERE/lib/waits.c" -o "$AUX/waits"
+for kind in record ofd flock; do
+  ignoring='many' like_plain "a wait for $kind locks: cancelled, jumped out of, interrupted, stopped" <<BODY
+"\$AUX/waits" $kind cancel many/20.txt
+"\$AUX/waits" $kind jump many/21.txt
+"\$AUX/waits" $kind restart many/22.txt
+"\$AUX/waits" $kind stop many/23.txt
+BODY
+done
+
+gcc -O1 -Wall -pthread "$HERE/lib/storm.c" -o "$AUX/storm"
+ignoring='locked' like_plain "a storm of signals whose handlers lock, over eight threads that lock" <<'BODY'
+"$AUX/storm" locked 120 1000 2>/dev/null
+BODY
+
+# Two files, each process has one and wants the other: the kernel refuses whoever closes the circle. Where it leads
+# over two inodes, one of those who wait across is refused.
+cat >"$AUX/circle.py" <<'PYTHON'
+import errno, fcntl, os, sys
+
+
+def lock(fd, type_, wait):
+    fcntl.lockf(fd, type_ | (0 if wait else fcntl.LOCK_NB))
+
+
+def asleep(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] == "S"
+
+
+def attempt(fd):
+    """Waits for the lock: what came of it."""
+    try:
+        lock(fd, fcntl.LOCK_EX, True)
+        return "locked"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+def circle(first, second, others_first):
+    lower = os.open(first, os.O_RDONLY)
+    lock(lower, fcntl.LOCK_SH, False)
+    ready, said, go = os.pipe(), os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(lower)
+        copied = os.open(first, os.O_RDWR)
+        mine = os.open(second, os.O_RDWR)
+        lock(mine, fcntl.LOCK_EX, False)
+        os.write(ready[1], b"r")
+        os.read(go[0], 1)
+        result = attempt(copied)
+        # Whoever is refused gives way.
+        lock(mine, fcntl.LOCK_UN, True)
+        os.write(said[1], result.encode())
+        os._exit(0)
+    other = os.open(second, os.O_RDWR)
+    os.read(ready[0], 1)
+    if others_first:
+        os.write(go[1], b"g")
+        while not asleep(pid):
+            pass
+        result = attempt(other)
+    else:
+        helper = os.fork()
+        if helper == 0:
+            # Sees that the first one sleeps, then lets the second one close the circle.
+            parent = os.getppid()
+            while not asleep(parent):
+                pass
+            os.write(go[1], b"g")
+            os._exit(0)
+        result = attempt(other)
+        os.waitpid(helper, 0)
+    lock(lower, fcntl.LOCK_UN, True)
+    results = [result, os.read(said[0], 20).decode()]
+    os.waitpid(pid, 0)
+    print(sorted(results), flush=True)
+
+
+circle("many/30.txt", "many/31.txt", False)
+circle("many/32.txt", "many/33.txt", True)
+PYTHON
+ignoring='many' like_plain "a circle of two processes and two files is refused" <<'BODY'
+"$PYTHON" "$AUX/circle.py"
+BODY
+
 ignoring='README' like_plain "closing any descriptor drops the record locks of both inodes" <<'BODY'
 "$PYTHON" - <<'PY'
 import fcntl, os

@@ -208,10 +208,20 @@ int ovl_lock_course(int fd, int command, struct ovl_lock_seen *seen);
 static inline int ovl_lock_disturbed(const struct ovl_lock_seen *seen) {
   return __builtin_expect(__atomic_load_n(seen->word, __ATOMIC_ACQUIRE) != seen->value, 0);
 }
-/* 0, or -errno: the lock was given back. May wait, as the call itself. */
+/* 0; -errno: the lock was given back; OVL_LOCK_AGAIN: so it was, and ovl_lock_across is to wait for it. */
 long ovl_lock_verify(int fd, int command, void *argument);
-/* 0 or -errno, as fcntl(2) and flock(2). */
-long ovl_lock_across(int fd, int command, void *argument);
+/* A call that concerns two inodes, and may wait. 0 or -errno as fcntl(2) and flock(2), or what the caller is to
+ * do before the next call of it with the same words:
+ * OVL_LOCK_SLEEP: make the program's own call, and return if that fails;
+ * OVL_LOCK_AGAIN: nothing, or let the thread be cancelled. Signals may be blocked meanwhile. */
+enum { OVL_LOCK_SLEEP = 1, OVL_LOCK_AGAIN = 2 };
+struct ovl_lock_wait { /* of zeros before the first call */
+  uint64_t mask;       /* the thread's signals, while `blocked` */
+  uint32_t blocked;
+  uint32_t slept;
+  uint32_t rounds;
+};
+long ovl_lock_across(int fd, int command, void *argument, struct ovl_lock_wait *wait);
 
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 

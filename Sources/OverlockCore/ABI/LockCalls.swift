@@ -21,15 +21,20 @@ public func ovlLockVerify(
   guard let request = unsafe LockRequest(command: command, argument: argument),
     request.action == .take
   else { return 0 }
-  return bordered { () throws(Errno) in try Locks.verify(fd, request) }
+  return bordered { () throws(Errno) in
+    if try Locks.verify(fd, request) { return 0 }
+    if !request.waits { throw .again }
+    return Int(OVL_LOCK_AGAIN)
+  }
 }
 
 @c(ovl_lock_across)
 public func ovlLockAcross(
-  _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?
+  _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?,
+  _ wait: UnsafeMutablePointer<ovl_lock_wait>?
 ) -> Int {
-  guard let request = unsafe LockRequest(command: command, argument: argument) else {
-    return -Int(EFAULT)
-  }
-  return bordered { () throws(Errno) in try Locks.across(fd, request) }
+  guard let request = unsafe LockRequest(command: command, argument: argument),
+    let wait = unsafe wait
+  else { return -Int(EFAULT) }
+  return bordered { () throws(Errno) in unsafe try Locks.across(fd, request, &wait.pointee) }
 }

@@ -68,24 +68,31 @@ enum Locks {
       ? unsafe .checked(registry.copyUpsSeen(seen)) : .across
   }
 
-  /// After a lock was taken while something was copied up or contested: was it this object? 0 or -errno: the
-  /// lock is then given back.
-  static func verify(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Int {
+  /// After a lock was taken while something was copied up or contested: was it not this object? False: it was,
+  /// and somebody is in the way there; the lock was given back.
+  static func verify(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Bool {
     let entry = DescriptorTable.entry(fd)
     let kept = try withScratch { (s) throws(Errno) -> Bool in
-      try underTurn(fd, entry, s) { (other) throws(Errno) in
-        guard let other else { return true }
-        return !other.conflicts(request)
-      }
+      try isFree(fd, entry, request, s)
     }
-    if kept { return 0 }
-    request.undo(fd)
-    if !request.waits { throw .again }
-    return try across(fd, request)
+    if !kept { request.undo(fd) }
+    return kept
   }
 
-  /// A call that may concern both inodes. Errors: as fcntl(2) and flock(2).
-  static func across(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Int {
+  /// Whether nobody on the other inode is in the way of a lock that was taken.
+  private static func isFree(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
+  ) throws(Errno) -> Bool {
+    try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
+      guard let other else { return true }
+      return other.holder(request) == nil
+    }
+  }
+
+  /// A call that may concern both inodes: 0 or what `ovl_lock_across` says. Errors: as fcntl(2) and flock(2).
+  static func across(
+    _ fd: Int32, _ request: LockRequest, _ wait: inout ovl_lock_wait
+  ) throws(Errno) -> Int {
     let entry = DescriptorTable.entry(fd)
     switch request.action {
     case .drop:
@@ -104,59 +111,78 @@ enum Locks {
         guard let other = try find(fd, entry, s) else { return 0 }
         let nothing = request.asked
         request.askAgain(question)
-        if !other.conflicts(request) { request.answer(nothing) }
+        if other.holder(request) == nil { request.answer(nothing) }
         return 0
       }
     case .take:
-      try request.checkFirst(fd)
-      return try withScratch { (s) throws(Errno) -> Int in try take(fd, entry, request, s) }
+      do throws(Errno) {
+        if wait.rounds == 0 { try request.checkFirst(fd) }
+        try signals(&wait)
+        let r = try withScratch { (s) throws(Errno) -> Int in
+          try take(fd, entry, request, &wait, s)
+        }
+        if r != Int(OVL_LOCK_AGAIN) { unblock(&wait) }
+        return r
+      } catch {
+        unblock(&wait)
+        throw error
+      }
     }
   }
 
-  private enum Attempt { case done(Int), refusedHere, refusedThere }
-
-  /// Who waits for a holder on his own inode sleeps in the kernel's call. For one on the other inode we look
-  /// again every few milliseconds: no descriptor for reading can wait there for the end of a read lock, and
-  /// what we took there while waiting would be in the way of others. Signals are blocked but in the kernel's
-  /// call, and looked for: a handler that came between two looks ends the wait as in one call.
-  private static func take(
-    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
-  ) throws(Errno) -> Int {
-    let mask = lx_block_signals()
-    defer { lx_restore_signals(mask) }
-    var pause = 100_000
-    var wait = CrossWait()
-    defer { wait.end() }
-    while true {
-      let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
-        if let other, other.conflicts(request) { return .refusedThere }
-        let r = request.make(fd, waiting: false)
-        return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
-      }
-      if case .done(let r) = attempt { return r }
-      // A conversion of a flock that is refused, or waits, has lost the old one (flock(2)).
-      if request.kind == .whole, case .refusedThere = attempt { _ = lx_flock(fd, LOCK_UN) }
-      guard request.waits else { throw .again }
-      if lx_is_interrupted(mask) != 0 { throw Errno(rawValue: EINTR) }
-      lx_restore_signals(mask)
-      if case .refusedHere = attempt {
-        let r = request.make(fd, waiting: true)
-        _ = lx_block_signals()
-        try check(r)
-        let kept = try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
-          guard let other else { return true }
-          return !other.conflicts(request)
-        }
-        if kept { return 0 }
-        request.undo(fd)
-      } else {
-        // What was pending and restarts has run its handler by now.
-        _ = lx_block_signals()
-        wait.goesOn(fd, entry, request)
-        lx_pause(pause)
-        pause = min(pause * 2, 4_000_000)
-      }
+  /// Signals are blocked but in the program's own call, and here between two looks, where a handler may jump away:
+  /// nothing is held. One that does not restart calls ends the wait, as in one call. Errors: EINTR.
+  private static func signals(_ wait: inout ovl_lock_wait) throws(Errno) {
+    if wait.blocked != 0 {
+      if lx_is_interrupted(wait.mask) != 0 { throw Errno(rawValue: EINTR) }
+      lx_restore_signals(wait.mask)
     }
+    wait.mask = lx_block_signals()
+    wait.blocked = 1
+  }
+
+  private static func unblock(_ wait: inout ovl_lock_wait) {
+    if wait.blocked == 0 { return }
+    wait.blocked = 0
+    lx_restore_signals(wait.mask)
+  }
+
+  private enum Attempt { case done(Int), refusedHere, refusedThere(by: Int32) }
+
+  /// Who waits for a holder on his own inode sleeps in the program's own call. For one on the other inode we
+  /// look again every few milliseconds: no descriptor for reading can wait there for the end of a read lock, and
+  /// what we took there while waiting would be in the way of others.
+  private static func take(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest,
+    _ wait: inout ovl_lock_wait, _ s: Scratch
+  ) throws(Errno) -> Int {
+    if wait.slept != 0 {
+      wait.slept = 0
+      if try isFree(fd, entry, request, s) { return 0 }
+      request.undo(fd)
+    }
+    let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
+      if let holder = other?.holder(request) { return .refusedThere(by: holder) }
+      let r = request.make(fd, waiting: false)
+      return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
+    }
+    if case .done(let r) = attempt { return r }
+    // A conversion of a flock that is refused, or waits, has lost the old one (flock(2)).
+    if request.kind == .whole, case .refusedThere = attempt { _ = lx_flock(fd, LOCK_UN) }
+    guard request.waits else { throw .again }
+    if lx_is_interrupted(wait.mask) != 0 { throw Errno(rawValue: EINTR) }
+    guard case .refusedThere(let holder) = attempt else {
+      wait.slept = 1
+      return Int(OVL_LOCK_SLEEP)
+    }
+    var shown = CrossWait()
+    defer { shown.end() }
+    // Looking for circles costs more than a look, and somebody may close one later.
+    let looksForCircles = wait.rounds & 63 == 0
+    try shown.begin(fd, entry, request, holder: holder, looksForCircles: looksForCircles)
+    lx_pause(100_000 << min(Int(wait.rounds), 5))
+    wait.rounds &+= 1
+    return Int(OVL_LOCK_AGAIN)
   }
 
   /// The other inode of a descriptor's object; nil where there is none to look at.

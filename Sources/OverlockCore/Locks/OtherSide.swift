@@ -31,21 +31,21 @@ struct OtherSide {
           AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)))
   }
 
-  /// Whether a lock there is in the way of the request; writes it for an asker. An inode that may not be
-  /// opened cannot be asked: nothing is in the way.
-  func conflicts(_ request: LockRequest) -> Bool {
+  /// Who has a lock there that is in the way of the request (0: not known who); nil: nobody. Writes it for an
+  /// asker. An inode that may not be opened cannot be asked: nothing is in the way.
+  func holder(_ request: LockRequest) -> Int32? {
     if request.kind == .record {
       if sibling >= 0 { return ask(sibling, F_GETLK, request) }
-      guard let other = try? open() else { return false }
+      guard let other = try? open() else { return nil }
       defer { _ = lx_close(other) }
       return ask(other, F_GETLK, request)
     }
     // Not through the sibling: its own locks are in the way too.
     let answer = try? apart { (other) throws(Errno) in
-      if request.kind == .description { return ask(other, F_OFD_GETLK, request) ? 1 : 0 }
+      if request.kind == .description { return ask(other, F_OFD_GETLK, request) == nil ? 0 : 1 }
       return lx_flock(other, request.flockOperation | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
     }
-    return answer == 1
+    return answer == 1 ? 0 : nil
   }
 
   private func apart(_ body: (Int32) throws(Errno) -> Int) throws(Errno) -> Int {
@@ -57,15 +57,15 @@ struct OtherSide {
     return try body(other)
   }
 
-  private func ask(_ other: Int32, _ command: Int32, _ request: LockRequest) -> Bool {
+  private func ask(_ other: Int32, _ command: Int32, _ request: LockRequest) -> Int32? {
     var st = stat()
     _ = unsafe lx_fstatat(AT_FDCWD, path.terminated, &st, AT_SYMLINK_NOFOLLOW)
     var question = request.absolute(fd, size: st.st_size)
     guard unsafe lx_lock(other, command, &question) == 0, question.l_type != Int16(F_UNLCK) else {
-      return false
+      return nil
     }
     if request.action == .ask { request.answer(question) }
-    return true
+    return max(question.l_pid, 0)
   }
 
   /// Whether anybody has any lock there.

@@ -1,15 +1,15 @@
 import CLinux
 
 /// Who waits for a lock on the other inode of an object: the kernel shows nobody in its queue (/proc/locks),
-/// since nobody sleeps there. For people who look (`overlock locks`); nothing depends on it.
+/// since nobody sleeps there. For people who look (`overlock locks`), and to find circles (`Deadlock`).
 ///
-/// Slots of six words: the process, when it looked last (nanoseconds of the real-time clock), the inode number
-/// that the object shows, what is asked for, first and last byte. A slot whose process does not look any more
+/// Slots of seven words: the process, when it looked last (nanoseconds of the real-time clock), the inode number
+/// that the object shows, what is asked for, first and last byte, who holds it. A slot whose process does not look any more
 /// (killed, or its handler jumped away) is stale, and taken by the next one.
 struct Waiters {
   private static var offset: Int { 3648 }
-  private static var words: Int { 6 }
-  private static var count: Int { 9 }
+  private static var words: Int { 7 }
+  private static var count: Int { 8 }
   static var end: Int { offset + count * words * 8 }
   /// Nanoseconds. Who waits looks every few milliseconds, unless it is stopped.
   static var stale: UInt64 { 2_000_000_000 }
@@ -22,6 +22,8 @@ struct Waiters {
     var start: UInt64
     /// The last byte; UInt64.max: to the end of the file.
     var end: UInt64
+    /// The process that has what is waited for; 0 or less: not known.
+    var holder: Int32
     var looked: UInt64
   }
 
@@ -33,17 +35,9 @@ struct Waiters {
     unsafe registry.word(Waiters.offset + index * Waiters.words * 8)
   }
 
-  /// Shows a waiter, or that one still waits. nil: no slot is free.
-  ///
-  /// - Parameter mine: what the last call returned.
-  func show(_ waiter: Waiter, at mine: Int?) -> Int? {
+  /// Shows a waiter. nil: no slot is free.
+  func show(_ waiter: Waiter) -> Int? {
     let now = lx_realtime_ns()
-    if let mine {
-      if unsafe at_load64(slot(mine)) == UInt64(waiter.pid) {
-        unsafe at_store64(slot(mine) + 1, now)
-      }
-      return mine
-    }
     for index in 0..<Waiters.count {
       let slot = unsafe slot(index)
       let owner = unsafe at_load64(slot)
@@ -54,6 +48,7 @@ struct Waiters {
       unsafe at_store64(slot + 3, kind << 1 | (waiter.isExclusive ? 1 : 0))
       unsafe at_store64(slot + 4, waiter.start)
       unsafe at_store64(slot + 5, waiter.end)
+      unsafe at_store64(slot + 6, UInt64(max(waiter.holder, 0)))
       unsafe at_store64(slot + 1, now)
       return index
     }
@@ -73,13 +68,14 @@ struct Waiters {
     let kind: LockRequest.Kind = request < 2 ? .record : request < 4 ? .description : .whole
     return unsafe Waiter(
       pid: Int32(pid), inode: at_load64(slot + 2), kind: kind, isExclusive: request & 1 != 0,
-      start: at_load64(slot + 4), end: at_load64(slot + 5), looked: at_load64(slot + 1))
+      start: at_load64(slot + 4), end: at_load64(slot + 5),
+      holder: Int32(truncatingIfNeeded: at_load64(slot + 6)), looked: at_load64(slot + 1))
   }
 
   static var indices: Range<Int> { 0..<count }
 }
 
-/// One wait for the other inode, from its first look in vain to its end.
+/// One wait for the other inode, between two looks.
 @safe struct CrossWait {
   private var registry: Registry?
   private var index: Int?
@@ -87,11 +83,17 @@ struct Waiters {
 
   init() {}
 
-  mutating func goesOn(_ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest) {
+  /// - Parameter holder: who is in the way.
+  /// - Errors: EDEADLK.
+  mutating func begin(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, holder: Int32,
+    looksForCircles: Bool
+  ) throws(Errno) {
     let overlay = Overlay(index: entry.overlay)
-    if pid == 0 {
-      pid = Int32(truncatingIfNeeded: lx_getpid())
-      registry = overlay.registry
+    pid = Int32(truncatingIfNeeded: lx_getpid())
+    registry = overlay.registry
+    if request.kind == .record, looksForCircles, Deadlock.closes(pid, holder, registry) {
+      throw Errno(rawValue: EDEADLK)
     }
     guard let registry else { return }
     let range = request.absolute(fd, size: 0)
@@ -100,8 +102,8 @@ struct Waiters {
       Waiters.Waiter(
         pid: pid, inode: RecordLocks.identity(fd, entry, overlay), kind: request.kind,
         isExclusive: request.isExclusive, start: start,
-        end: range.l_len > 0 ? start + UInt64(range.l_len) - 1 : UInt64.max, looked: 0),
-      at: index)
+        end: range.l_len > 0 ? start + UInt64(range.l_len) - 1 : UInt64.max, holder: holder,
+        looked: 0))
   }
 
   func end() {
