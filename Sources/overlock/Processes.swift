@@ -3,7 +3,7 @@ import Glibc
 
 /// What /proc says of processes. Whoever is gone by the time of asking, or may not be asked, is left out.
 ///
-/// Paths and inode numbers are asked of the kernel itself: this tool may run in an overlay, where libc's
+/// Paths, inode numbers and texts are asked of the kernel itself: this tool may run in an overlay, where libc's
 /// functions answer for the merged tree.
 enum Processes {
   /// An open descriptor of a process.
@@ -89,9 +89,10 @@ enum Processes {
   // MARK: - Files of /proc
 
   static func read(_ path: String) -> String {
-    let fd = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard fd >= 0 else { return "" }
-    defer { close(fd) }
+    let opened = unsafe lx_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0)
+    guard opened >= 0 else { return "" }
+    let fd = Int32(truncatingIfNeeded: opened)
+    defer { _ = lx_close(fd) }
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 65536)
     while true {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -220,6 +221,18 @@ static inline long lx_getrandom(void *b, size_t n) {
   return lx_call6(SYS_getrandom, LX_CAST(b), (long)n, 0, 0, 0, 0);
 }
 static inline long lx_flock(int fd, int op) { return lx_call6(SYS_flock, fd, op, 0, 0, 0, 0); }
+static inline long lx_dup3(int from, int to, int flags) {
+  return lx_call6(SYS_dup3, from, to, flags, 0, 0, 0);
+}
+/* A file in memory without a name. */
+static inline long lx_memory_file(void) {
+  return lx_call6(SYS_memfd_create, LX_CAST("overlock"), 1 /* MFD_CLOEXEC */, 0, 0, 0, 0);
+}
+/* Whether a descriptor is on procfs. */
+static inline int lx_is_proc(int fd) {
+  struct statfs s;
+  return lx_call6(SYS_fstatfs, fd, LX_CAST(&s), 0, 0, 0, 0) == 0 && s.f_type == 0x9fa0;
+}
 /* NULL on failure. */
 static inline void *lx_mmap(size_t n, int prot, int flags, int fd) {
   long r = lx_call6(SYS_mmap, 0, (long)n, prot, flags, fd, 0);

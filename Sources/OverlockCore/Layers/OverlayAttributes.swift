@@ -52,6 +52,13 @@ extension Overlay {
     return n == 8 ? value : 0
   }
 
+  /// The same, where `path` is a link of /proc that leads to the object.
+  func origin(through path: UnsafePointer<CChar>) -> UInt64 {
+    var value: UInt64 = 0
+    let n = unsafe lx_getxattr(path, OverlayAttribute.origin.name(self), &value, 8, 0)
+    return n == 8 ? value : 0
+  }
+
   /// The same, for an object whose type and inode number are known.
   func origin(_ path: UnsafePointer<CChar>, type: UInt32, inode: UInt64) -> UInt64 {
     guard hasNotes(type: type) else { return unsafe origin(path) }

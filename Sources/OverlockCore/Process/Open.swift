@@ -18,6 +18,10 @@ enum Open {
     if flags & O_PATH == 0, flags & (O_CREAT | O_DIRECTORY) == O_CREAT | O_DIRECTORY {
       return -Int(EINVAL)
     }
+    if unsafe ProcText.isCandidate(dirfd, path, flags) {
+      let fd = unsafe ProcText.open(dirfd, path, flags)
+      if fd != passResult { return fd }
+    }
     let restriction = Restriction(bits: resolve)
     if !restriction.isNone {
       return bordered { () throws(Errno) in
@@ -264,9 +268,9 @@ enum Open {
     return register(result, overlay, node, rel)
   }
 
-  /// open(2) gives the lowest free number; the turn's lock file held a lower one while the file was
-  /// made.
-  private static func lowest(_ made: Int, _ flags: Int32) -> Int {
+  /// open(2) gives the lowest free number; a descriptor of ours held a lower one while the file was
+  /// opened.
+  static func lowest(_ made: Int, _ flags: Int32) -> Int {
     let fd = Int32(truncatingIfNeeded: made)
     let copy = lx_fcntl(fd, flags & O_CLOEXEC != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0)
     guard copy >= 0 else { return made }

@@ -27,30 +27,14 @@ enum ProcLink {
         lowers = position.overlay >= 0
       }
       guard text.hasPrefix("/proc/") || lowers else { return passResult }
-      var removed = RealPathReader.isRemoved(link.view)
-      if removed { link.count -= 10 }
-      var here = s.here
-      let overlay: Overlay
-      if removed, let index = try WorkingDirectory.readStaged(&link) {
-        overlay = Overlay(index: index)
-        try here.append(link.view)
-      } else {
-        guard let (found, rel, layer) = RealPaths.merged(link.view, lowers: lowers) else {
-          return passResult
-        }
-        overlay = found
-        try here.append(rel)
-        if !removed { removed = try overlay.followLower(&here, layer: layer) == .removed }
+      let place = try withScratch { (s2) throws(Errno) in
+        try MergedName.replace(&link, lowers: lowers, s2)
       }
-      var shown = s.rest
-      try shown.append(overlay.target)
-      try shown.appendBelow(here.view)
-      if shown.count == 0 { try shown.append(slash) }
-      if removed { try shown.append(" (deleted)") }
-      let length = min(size, shown.count)
+      if place == nil { return passResult }
+      let length = min(size, link.count)
       unsafe copyBytes(
         UnsafeMutableRawPointer(buffer).assumingMemoryBound(to: UInt8.self),
-        UnsafePointer(shown.base), length)
+        UnsafePointer(link.base), length)
       return length
     }
   }
