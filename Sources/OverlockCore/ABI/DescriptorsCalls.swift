@@ -111,10 +111,8 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
           st.links = 0
           return
         }
-        var merge = Merge(overlay, s)
-        let look = try overlay.lookup(here.view, s, merge: &merge)
-        guard look.isWhole, look.node.kind == .directory else { return }
-        unsafe PathStat.fix(overlay, look.node, &st, s.real2.unterminated)
+        guard let node = try overlay.directory(here.view, s) else { return }
+        unsafe PathStat.fix(overlay, node, &st, s.real2.unterminated)
       } else {
         var path = s.real
         try path.append("/proc/self/fd/")

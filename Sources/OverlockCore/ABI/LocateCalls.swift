@@ -37,13 +37,14 @@ public func ovlLocate(
   unsafe p.pointee.overlay = -1
   guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   let follow = intent & UInt32(OVL_FOLLOW) != 0
-  let fast = unsafe FastPath.find(p, dirfd, path)
+  var fast = unsafe FastPath.find(p, dirfd, path)
   // A call that changes something trusts no memory of what was a link.
   if fast.outcome == .outside, intent & UInt32(OVL_COPYUP | OVL_CHANGING) == 0,
     unsafe Outside.isSafe(fast.path(p), follow: follow)
   {
     return passResult
   }
+  if fast.outcome == .inside { fast.refine() }
   if fast.outcome == .inside, fast.isKnown, !fast.trailing, fast.fits,
     intent & UInt32(OVL_COPYUP) == 0,
     fast.node.kind != .none, fast.node.kind != .link || !follow,

@@ -10,7 +10,7 @@ public func ovlStat(
   guard let st = unsafe st else { return -Int(EFAULT) }
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
   return unsafe withPath { p in
-    let fast = unsafe FastPath.find(p, dirfd, path)
+    var fast = unsafe FastPath.find(p, dirfd, path)
     if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
       return passResult
     }
@@ -19,11 +19,13 @@ public func ovlStat(
       if node.kind == .none, node.has(Node.absent) { return -Int(ENOENT) }
       if node.kind != .link || !follow, let (at, real) = unsafe fast.at(p, layer: node.layer) {
         let r = unsafe lx_fstatat(at, real, st, AT_SYMLINK_NOFOLLOW)
-        if let result = unsafe warm(p, fast, r, st, at, real, follow) { return result }
+        if let result = unsafe warm(p, &fast, r, st, at, real, follow) { return result }
       }
     }
+    // A name that nobody has looked up yet; else the cache is wrong about it.
+    let fresh = fast.outcome != .inside || fast.isKnown
     return bordered { () throws(Errno) in
-      try unsafe statSlowly(dirfd, path, st, follow: follow)
+      try unsafe statSlowly(dirfd, path, st, follow: follow, fresh: fresh)
     }
   }
 }
@@ -31,7 +33,7 @@ public func ovlStat(
 /// What the kernel's answer on the warm path means; nil: look again, the slow way.
 @inline(__always)
 private func warm(
-  _ p: UnsafeMutablePointer<ovl_path>, _ fast: FastPath, _ r: Int,
+  _ p: UnsafeMutablePointer<ovl_path>, _ fast: inout FastPath, _ r: Int,
   _ st: UnsafeMutablePointer<stat>, _ at: Int32, _ real: UnsafePointer<CChar>, _ follow: Bool
 ) -> Int? {
   let node = fast.node
@@ -42,23 +44,28 @@ private func warm(
   if type == S_IFLNK, follow { return nil }
   if type == S_IFCHR, unsafe st.pointee.st_rdev == 0 { return -Int(ENOENT) }
   if node.kind == .none { return nil }
-  if type == S_IFDIR, node.layer == 0, node.kind != .directory { return nil }
+  if type == S_IFDIR, node.layer == 0, node.kind != .directory {
+    // It may have a redirect, or an origin.
+    fast.refine()
+    guard fast.node.kind == .directory else { return nil }
+  }
   // A link count may be looked up by the path, for which there is no call relative to a descriptor.
   var absolute = unsafe real
   if at != AT_FDCWD, type != S_IFDIR, unsafe st.pointee.links > 1 || node.has(Node.indexed) {
     guard let path = unsafe fast.real(p, layer: node.layer) else { return nil }
     unsafe absolute = path
   }
-  unsafe PathStat.fix(fast.overlay, node, &st.pointee, absolute)
+  unsafe PathStat.fix(fast.overlay, fast.node, &st.pointee, absolute)
   return 0
 }
 
 private func statSlowly(
-  _ dirfd: Int32, _ path: UnsafePointer<CChar>, _ st: UnsafeMutablePointer<stat>, follow: Bool
+  _ dirfd: Int32, _ path: UnsafePointer<CChar>, _ st: UnsafeMutablePointer<stat>, follow: Bool,
+  fresh: Bool
 ) throws(Errno) -> Int {
   try withScratch { (s) throws(Errno) -> Int in
     guard
-      let location = try unsafe Resolve.walk(dirfd, path, follow: follow, fresh: true, s)
+      let location = try unsafe Resolve.walk(dirfd, path, follow: follow, fresh: fresh, s)
     else { return passResult }
     if location.overlay < 0 {
       return unsafe lx_fstatat(
@@ -92,26 +99,22 @@ public func ovlStatx(
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
   let other = flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
   return unsafe withPath { p in
-    let fast = unsafe FastPath.find(p, dirfd, path)
+    var fast = unsafe FastPath.find(p, dirfd, path)
     if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
       return passResult
     }
-    if fast.outcome == .inside, !fast.trailing, fast.fits, fast.isKnown, fast.node.kind != .none,
+    if fast.outcome == .inside, !fast.trailing, fast.fits, fast.node.kind != .none,
       fast.node.kind != .link || !follow,
       let real = unsafe fast.real(p, layer: fast.node.layer)
     {
-      let node = fast.node
       let r = unsafe lx_statx(AT_FDCWD, real, other | AT_SYMLINK_NOFOLLOW, mask, buffer)
-      if r == 0 {
-        unsafe fixStatx(fast.overlay, node, buffer, real)
-        return 0
-      }
-      if r != -Int(ENOENT) { return r }
+      if let result = unsafe warmStatx(&fast, r, buffer, real, follow) { return result }
     }
+    let fresh = fast.outcome != .inside || fast.isKnown
     return bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         guard
-          let location = try unsafe Resolve.walk(dirfd, path, follow: follow, fresh: true, s)
+          let location = try unsafe Resolve.walk(dirfd, path, follow: follow, fresh: fresh, s)
         else { return passResult }
         if location.overlay < 0 {
           return unsafe lx_statx(AT_FDCWD, location.path.terminated, flags, mask, buffer)
@@ -126,6 +129,28 @@ public func ovlStatx(
       }
     }
   }
+}
+
+/// As `warm`.
+private func warmStatx(
+  _ fast: inout FastPath, _ r: Int, _ buffer: UnsafeMutableRawPointer,
+  _ real: UnsafePointer<CChar>, _ follow: Bool
+) -> Int? {
+  if r < 0 { return r == -Int(ENOENT) && fast.isKnown ? nil : r }
+  if !fast.isKnown {
+    let type = unsafe UInt32(buffer.load(fromByteOffset: 28, as: UInt16.self)) & S_IFMT
+    if type == S_IFLNK, follow { return nil }
+    // stx_rdev_major and stx_rdev_minor: a whiteout.
+    if type == S_IFCHR, unsafe buffer.load(fromByteOffset: 128, as: UInt64.self) == 0 {
+      return -Int(ENOENT)
+    }
+    if type == S_IFDIR, fast.node.layer == 0 {
+      fast.refine()
+      guard fast.node.kind == .directory else { return nil }
+    }
+  }
+  unsafe fixStatx(fast.overlay, fast.node, buffer, real)
+  return 0
 }
 
 /// struct statx: stx_nlink at 16, stx_mode at 28, stx_ino at 32, stx_dev_major/minor at 136/140.
@@ -152,11 +177,12 @@ public func ovlAccess(
   guard let path = unsafe path, unsafe isPath(path) else { return passResult }
   let follow = flags & AT_SYMLINK_NOFOLLOW == 0
   return unsafe withPath { p in
-    let fast = unsafe FastPath.find(p, dirfd, path)
+    var fast = unsafe FastPath.find(p, dirfd, path)
     if fast.outcome == .outside, unsafe Outside.isSafe(fast.path(p), follow: follow) {
       return passResult
     }
     if fast.outcome == .inside, !fast.trailing, fast.fits {
+      fast.refine()
       let node = fast.node
       if node.kind == .none, node.has(Node.absent) { return -Int(ENOENT) }
       if fast.isKnown, node.kind != .none, node.kind != .link || !follow,

@@ -152,6 +152,15 @@ extension Overlay {
     return cachedNode(hash: hash, directory: directory)
   }
 
+  /// What is known of a directory that somebody has open: from the cache, if it can say. nil: the path leads to
+  /// something else by now.
+  func directory(_ rel: PathView, _ s: Scratch) throws(Errno) -> Node? {
+    if let node = rel.isEmpty ? rootNode : cachedNode(rel), node.kind == .directory { return node }
+    var merge = Merge(self, s)
+    let look = try lookup(rel, s, merge: &merge)
+    return look.isWhole && look.node.kind == .directory ? look.node : nil
+  }
+
   /// A lower file with several names whose data already lives in the hard-link index.
   private func redirectToIndex(_ node: inout Node, _ scratch: Scratch) throws(Errno) {
     var st = stat()

@@ -177,6 +177,15 @@ import CLinux
     outcome = .inside
   }
 
+  /// Asks the cache for the name itself, where only its directory is known so far.
+  @inline(__always) mutating func refine() {
+    guard !isKnown, let found = overlay.cachedNode(hash: hash, directory: directory),
+      found.kind != .none, found.layer == node.layer,
+      !found.has(Node.redirected | Node.indexed | Node.checkAccess)
+    else { return }
+    node = found
+  }
+
   /// A path relative to the working directory or a descriptor.
   private mutating func relative(_ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32) {
     let known: Place?

@@ -42,6 +42,14 @@ enum Listing {
         return nil
       }
       let overlay = Overlay(index: position.overlay)
+      // One layer that has nothing to hide or to correct, as the cache says.
+      if !here.view.isEmpty, let node = overlay.cachedNode(here.view), node.kind == .directory,
+        node.has(Node.single), !node.has(Node.impure | Node.opaque | Node.redirected),
+        overlay.has(OVL_ONE_DEVICE), node.layer == position.layer,
+        node.layer == 0 || overlay.registry?.hasIndex == false
+      {
+        return nil
+      }
       var merge = Merge(overlay, s)
       let look = try overlay.lookup(here.view, s, merge: &merge)
       guard look.isWhole, look.node.kind == .directory else { return nil }

@@ -28,7 +28,9 @@ enum Open {
         try unsafe slowly(dirfd, path, flags, mode, follow, restriction)
       }
     }
-    let fast = unsafe FastPath.find(p, dirfd, path)
+    var fast = unsafe FastPath.find(p, dirfd, path)
+    // Of a directory of the upper the kernel alone cannot tell whether it has a redirect.
+    if flags & O_DIRECTORY != 0, fast.outcome == .inside, fast.node.layer == 0 { fast.refine() }
     switch fast.outcome {
     case .outside:
       // Something is about to be written: no second's trust in what a link was.

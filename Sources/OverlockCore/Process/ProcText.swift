@@ -37,7 +37,8 @@ enum ProcText {
     let name = path.name
     if name.equals("maps") || name.equals("smaps") || name.equals("numa_maps") { return true }
     guard decimal(name) != nil else { return false }
-    return path.count == name.count ? dirfd != AT_FDCWD : path.parent.name.equals("fdinfo")
+    if path.count > name.count { return path.parent.name.equals("fdinfo") }
+    return !DescriptorTable.entry(dirfd).isOurs
   }
 
   /// Opens a candidate. `passResult`: it is none, and open it as anything else.
