@@ -49,6 +49,8 @@ struct ovl_overlay {
   uint64_t id;
   struct ovl_layer *layers;
   char *registry; /* the mapped segment; NULL: none, nothing is cached */
+  char *page;     /* where its segments meet (Rendezvous.swift); the segment itself without an upper */
+  uint64_t sole;  /* what the page says while this segment is the only one */
   uint64_t key0, key1;
   uint64_t root_ino; /* shown for the target itself */
 };

@@ -194,6 +194,7 @@ struct Configuration {
     let base = try Arena.copy(path.view)
     unsafe raw.pointee.work = cString(base)
     unsafe raw.pointee.work_length = UInt32(base.count)
+    let sharing = Sharing(overlay)
     let folders: InlineArray<14, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
       "/gone/0", "/index", "/moved", "/sockets", "/contested", "/origins",
@@ -205,12 +206,14 @@ struct Configuration {
       if r < 0, r != -Int(EEXIST) {
         try fail("workdir cannot be written: ", work.path, Errno(result: r))
       }
+      sharing.apply(path, isDirectory: true)
     }
     path.count = base.count
     try path.append("/lock")
     let fd = unsafe lx_openat(
       AT_FDCWD, path.cString, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     if fd < 0 { try fail("workdir cannot be written: ", work.path, Errno(result: fd)) }
+    sharing.apply(path, isDirectory: false)
     _ = lx_close(Int32(truncatingIfNeeded: fd))
     try probe(base, work)
   }

@@ -70,19 +70,26 @@ extension Overlay {
 extension Registry {
   // A word like a generation's: 1 says that no origin is contested, 2 that some may be. Anything else was
   // wiped, and says nothing.
-  private static var contestedOffset: Int { 96 }
+  static var contestedOffset: Int { 96 }
 
-  var contestedWord: UInt64 { unsafe at_load64(word(Registry.contestedOffset)) }
+  var contestedWord: UInt64 { unsafe at_load64(common(Registry.contestedOffset)) }
 
   func contestedSeen(_ word: UInt64) -> ovl_lock_seen {
-    unsafe ovl_lock_seen(word: UnsafePointer(self.word(Registry.contestedOffset)), value: word)
+    unsafe seen(Registry.contestedOffset, word)
   }
 
   func saysUncontested(_ word: UInt64) -> Bool {
-    word >> 24 == 1 && isValidWord(word, Registry.contestedOffset)
+    if isSplit { return word == Registry.commonUncontested }
+    return word >> 24 == 1 && isValidWord(word, Registry.contestedOffset)
   }
 
-  func noteContested() { setContested(2) }
+  /// What the common word says where no origin is contested.
+  static var commonUncontested: UInt64 { 1 << 24 | commonCheck(1, contestedOffset) }
+
+  func noteContested() {
+    if isSplit { return tell(Registry.contestedOffset) }
+    setContested(2)
+  }
 
   private func setContested(_ value: UInt64) {
     let offset = Registry.contestedOffset
@@ -92,6 +99,8 @@ extension Registry {
 
   /// There is no mark, as `look` found: said only if nobody has made one meanwhile.
   func noteUncontested(_ look: () -> Bool) {
+    // Of the common word whoever first wrote it has made sure.
+    if isSplit { return }
     let offset = Registry.contestedOffset
     let now = unsafe at_load64(word(offset))
     if now >> 24 == 2, isValidWord(now, offset) { return }

@@ -287,10 +287,11 @@ extension Overlay {
   /// Does what a dead process left undone of the modes of directories, if anything.
   func settleModes() {
     guard let registry, registry.hasPendingModes else { return }
+    let seen = registry.pendingModes
     try? withScratch { (s) throws(Errno) in
       let turn = try Turn(self, s)
       defer { turn.release() }
-      if !self.sweepAnchors(turn) { registry.forgetPendingModes() }
+      if !self.sweepAnchors(turn) { registry.forgetPendingModes(seen) }
     }
   }
 

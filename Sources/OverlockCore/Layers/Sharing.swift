@@ -1,0 +1,40 @@
+import CLinux
+
+/// Who may work in `workdir/overlock`: whoever may write the workdir. A workdir that its group, or everybody,
+/// may write is one of several users, and each of them has to be able to take turns and to clear up.
+///
+/// No directory here hands its group on (S_ISGID): what is made in them goes to other places.
+struct Sharing {
+  private let mode: UInt32
+  private let group: UInt32
+
+  init(_ overlay: Overlay) {
+    var mode: UInt32 = 0o700
+    var group = UInt32.max
+    try? withScratch { (s) throws(Errno) in
+      var path = s.real
+      try path.append(overlay.work.parent)
+      var st = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &st, 0))
+      if st.st_mode & 0o020 != 0 { mode |= 0o070 }
+      if st.st_mode & 0o002 != 0 { mode |= 0o007 }
+      group = st.st_gid
+    }
+    self.mode = mode
+    self.group = group
+  }
+
+  /// Gives an object of ours its mode and group. Another user's is his to give.
+  func apply(_ path: PathBuffer, isDirectory: Bool) {
+    let wanted = isDirectory ? mode : mode & 0o666
+    var st = stat()
+    let name = unsafe path.terminated
+    guard unsafe lx_fstatat(AT_FDCWD, name, &st, AT_SYMLINK_NOFOLLOW) == 0,
+      st.st_mode & 0o7777 != wanted || (mode != 0o700 && st.st_gid != group)
+    else { return }
+    if mode != 0o700, st.st_gid != group {
+      _ = unsafe lx_fchownat(AT_FDCWD, name, UInt32.max, group, AT_SYMLINK_NOFOLLOW)
+    }
+    _ = unsafe lx_fchmodat(AT_FDCWD, name, wanted)
+  }
+}
