@@ -195,6 +195,8 @@ struct Configuration {
     unsafe raw.pointee.work = cString(base)
     unsafe raw.pointee.work_length = UInt32(base.count)
     let sharing = Sharing(overlay)
+    let entered = sharing.enter(work.path)
+    defer { if entered >= 0 { _ = lx_close(entered) } }
     let folders: InlineArray<14, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
       "/gone/0", "/index", "/moved", "/sockets", "/contested", "/origins",

@@ -33,16 +33,17 @@ extension Overlay {
     }
     withdraw()
     return try withScratch { (s2) throws(Errno) -> Bool in
+      let turn: Turn
       do throws(Errno) {
-        let turn = try Turn(self, s2)
-        defer { turn.release() }
-        try turn.takeAll()
-        return try self.settle(registry, isPrivate: isPrivate, s2)
+        turn = try Turn(self, s2)
       } catch {
-        // Nobody who could change anything.
+        // Who cannot take turns changes nothing, and needs to tell nobody.
         if error == .access || error == .readOnly || error == .permission { return false }
         throw error
       }
+      defer { turn.release() }
+      try turn.takeAll()
+      return try self.settle(registry, isPrivate: isPrivate, s2)
     }
   }
 
@@ -82,11 +83,11 @@ extension Overlay {
     defer { _ = lx_close(fd) }
     var st = stat()
     try unsafe check(lx_fstat(fd, &st))
+    let isMade = st.st_size < Registry.pageSize
+    if isMade { Sharing(self).apply(s.rest.written, isDirectory: false) }
     let image = unsafe UnsafeMutableRawPointer(s.base)
     unsafe image.initializeMemory(as: UInt8.self, repeating: 0, count: Registry.pageSize)
-    let isMade = st.st_size < Registry.pageSize
     if isMade {
-      Sharing(self).apply(s.rest.written, isDirectory: false)
       // Where files are copied on write, a write would need room for ever.
       _ = lx_keep_in_place(fd)
       try unsafe writeAll(fd, image)

@@ -24,15 +24,39 @@ struct Sharing {
     self.group = group
   }
 
+  /// Whether several users share the workdir. Then one of them prepares it at a time: what he makes is for a
+  /// moment his alone.
+  var isShared: Bool { mode != 0o700 }
+
+  /// A descriptor that has the workdir to itself; -1: it may not be read, or somebody keeps it.
+  func enter(_ work: PathView) -> Int32 {
+    guard isShared,
+      let fd = try? withScratch({ (s) throws(Errno) -> Int32 in
+        var path = s.real
+        try path.append(work)
+        let fd = unsafe lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+        return Int32(truncatingIfNeeded: try check(fd))
+      })
+    else { return -1 }
+    for _ in 0..<Sharing.looks {
+      if lx_flock(fd, LOCK_EX | LOCK_NB) == 0 { break }
+      lx_pause(1_000_000)
+    }
+    return fd
+  }
+
+  /// Milliseconds to wait for whoever prepares it.
+  private static var looks: Int { 1000 }
+
   /// Gives an object of ours its mode and group. Another user's is his to give.
   func apply(_ path: PathBuffer, isDirectory: Bool) {
     let wanted = isDirectory ? mode : mode & 0o666
     var st = stat()
     let name = unsafe path.terminated
     guard unsafe lx_fstatat(AT_FDCWD, name, &st, AT_SYMLINK_NOFOLLOW) == 0,
-      st.st_mode & 0o7777 != wanted || (mode != 0o700 && st.st_gid != group)
+      st.st_mode & 0o7777 != wanted || (isShared && st.st_gid != group)
     else { return }
-    if mode != 0o700, st.st_gid != group {
+    if isShared, st.st_gid != group {
       _ = unsafe lx_fchownat(AT_FDCWD, name, UInt32.max, group, AT_SYMLINK_NOFOLLOW)
     }
     _ = unsafe lx_fchmodat(AT_FDCWD, name, wanted)
