@@ -110,7 +110,7 @@ class Actor:
     def answer(self, call):
         try:
             outward = any(str(word).split("/")[0] == ".." for word in call[1:])
-            if outward and os.getcwd() == self.root:
+            if outward and (call[0] == "enter" or os.getcwd() == self.root):
                 return "outside"
             return getattr(self, call[0])(*call[1:])
         except OSError as error:
@@ -199,6 +199,9 @@ class Stage:
         os.umask(0o002)
         for name in ("plain", "merged", "upper", "work"):
             os.mkdir(self.at(name))
+        # A file: no place for a registry.
+        with open(self.at("nowhere"), "w"):
+            pass
         tree(self.at("plain"))
         tree(self.at("merged"))
         if world == "users":
@@ -232,7 +235,7 @@ class Stage:
         if self.world in ("registries", "users"):
             options += f",registry={self.registry(number)}"
         elif self.world == "nowhere" and number == 1:
-            options += f",registry={self.at('plain', 'f', 'none')}"
+            options += f",registry={self.at('nowhere', 'none')}"
         elif self.world != "mounts":
             options += f",registry={self.registry(0)}"
         return {"OVERLOCK": options, "LD_PRELOAD": self.library}
