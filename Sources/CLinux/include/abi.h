@@ -214,6 +214,8 @@ static inline int ovl_lock_disturbed(const struct ovl_lock_seen *seen) {
 }
 /* 0; -errno: the lock was given back; OVL_LOCK_AGAIN: so it was, and ovl_lock_across is to wait for it. */
 long ovl_lock_verify(int fd, int command, void *argument);
+/* After ENOLCK: whether a line is due on what kept a lock from being taken, once a process. */
+int ovl_lock_refusal(const char **workdir, const char **reason);
 /* A call that concerns two inodes, and may wait. 0 or -errno as fcntl(2) and flock(2), or what the caller is to
  * do before the next call of it with the same words:
  * OVL_LOCK_SLEEP: make the program's own call, and return if that fails;

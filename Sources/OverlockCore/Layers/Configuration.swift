@@ -223,6 +223,11 @@ struct Configuration {
   private mutating func probe(_ base: PathView, _ work: Root) throws(Errno) {
     let raw = unsafe overlay.raw
     let path = unsafe cString(base)
+    // An ordinary user has made it, and could not see root's own marks.
+    var mark: (UInt64, UInt64) = (0, 0)
+    if unsafe lx_getxattr(path, "user.overlay.impure", &mark, 16, 1) > 0 {
+      unsafe raw.pointee.flags |= UInt32(OVL_USERXATTR)
+    }
     if !overlay.has(OVL_USERXATTR) {
       var r = 0
       do throws(Errno) {

@@ -39,8 +39,20 @@ extension Overlay {
     return true
   }
 
+  /// Marks the origin of an object that is being copied up, where locks on it count from now on. Which do is the
+  /// option `locks=`:
+  ///
+  /// - source: those that somebody, whoever it is, has at this moment.
+  /// - origin: all, for ever: the mark is never settled.
+  /// - overlay: those that were taken through the overlay, which have marked it themselves (`Locks`).
+  func contestOnCopyUp(_ shown: UInt64, origin: PathBuffer, _ s: Scratch) throws(Errno) {
+    if has(OVL_LOCKS_OVERLAY) { return }
+    if has(OVL_LOCKS_ORIGIN) || isLocked(origin) { try contest(shown, origin: origin.view, s) }
+  }
+
   /// Nobody holds a lock on the origin. Under the turn of the identity.
   func settle(_ shown: UInt64, _ s: Scratch) throws(Errno) {
+    if has(OVL_LOCKS_ORIGIN) { return }
     var path = s.link
     try contestedPath(shown, into: &path)
     let r = unsafe lx_unlinkat(AT_FDCWD, path.cString, 0)
@@ -48,12 +60,12 @@ extension Overlay {
   }
 
   /// Whether anybody, this process included, holds a lock of any kind on a file or directory. What may not
-  /// be read cannot be asked, and counts as free.
+  /// be read cannot be asked, and counts as free; what cannot be asked for want of descriptors counts as locked.
   func isLocked(_ path: PathBuffer) -> Bool {
     let answer = try? Apart.run { () throws(Errno) -> Int in
       let opened = unsafe lx_openat(
         AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)
-      if opened < 0 { return 0 }
+      if opened < 0 { return opened == -Int(EMFILE) || opened == -Int(ENFILE) ? 1 : 0 }
       let fd = Int32(truncatingIfNeeded: opened)
       defer { _ = lx_close(fd) }
       var request = flock()
@@ -63,7 +75,7 @@ extension Overlay {
       }
       return lx_flock(fd, LOCK_EX | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
     }
-    return answer == 1
+    return answer != 0
   }
 }
 
