@@ -88,9 +88,11 @@ struct Turn {
       try CommonWords.open(overlay, O_RDWR, s.real)
     }
     wordsSlot = Turn.remember(words)
-    guard unsafe lx_getrandom(registry.pageWord(CommonWords.roomOffset), 8) == 8 else {
-      throw .noSpace
-    }
+    let room = unsafe registry.pageWord(CommonWords.roomOffset)
+    if unsafe lx_getrandom(room, 8) == 8 { return }
+    // The file system knows better what is wrong, or has put it right.
+    try CommonWords.write(words, CommonWords.roomOffset, 0)
+    guard unsafe lx_getrandom(room, 8) == 8 else { throw .noSpace }
   }
 
   /// Writes a generation word of the page whose turn is held.
