@@ -9,6 +9,14 @@
 #include <pthread.h>
 #include <sys/file.h>
 
+/* A lock that could not be had for the workdir's sake: ENOLCK is all that the program is told. */
+static int refused(long r) {
+  const char *workdir, *reason;
+  if (r == -ENOLCK && ovl_lock_refusal(&workdir, &reason))
+    ovl_complain(workdir, ": ", reason, ": locks that need it are refused (ENOLCK)", NULL);
+  return (int)ovl_result(r);
+}
+
 int ovl_lock_waiting(int fd, int command, void *argument) {
   struct ovl_lock_wait wait = {0};
   for (;;) {
@@ -21,14 +29,14 @@ int ovl_lock_waiting(int fd, int command, void *argument) {
       /* As in the kernel's call; flock is no cancellation point. */
       if (command != OVL_FLOCK) pthread_testcancel();
     } else {
-      return (int)ovl_result(r);
+      return refused(r);
     }
   }
 }
 
 int ovl_lock_again(int fd, int command, void *argument) {
   const long r = ovl_lock_verify(fd, command, argument);
-  return r == OVL_LOCK_AGAIN ? ovl_lock_waiting(fd, command, argument) : (int)ovl_result(r);
+  return r == OVL_LOCK_AGAIN ? ovl_lock_waiting(fd, command, argument) : refused(r);
 }
 
 HOOKED(int, flock, int fd, int operation) {

@@ -26,13 +26,13 @@ struct WaitersTests {
   @Test("a waiter is shown until it is hidden")
   func roundTrip() throws {
     withWaiters { waiters, _ in
-      let index = waiters.show(waiter(5))
+      let index = waiters.show(waiter(5), in: Overlay(index: 0))
       #expect(index == 0)
       let found = waiters[0]
       #expect(
         found?.pid == 5 && found?.inode == 77 && found?.isExclusive == true && found?.end == .max)
       #expect(found?.kind == .description)
-      waiters.hide(0, pid: 5)
+      waiters.hide(0, pid: 5, in: Overlay(index: 0))
       #expect(waiters[0] == nil)
     }
   }
@@ -41,9 +41,9 @@ struct WaitersTests {
   func full() {
     withWaiters { waiters, _ in
       for index in Waiters.indices {
-        #expect(waiters.show(waiter(Int32(index) + 1)) == index)
+        #expect(waiters.show(waiter(Int32(index) + 1), in: Overlay(index: 0)) == index)
       }
-      #expect(waiters.show(waiter(99)) == nil)
+      #expect(waiters.show(waiter(99), in: Overlay(index: 0)) == nil)
       #expect(waiters[0]?.pid == 1)
     }
   }
@@ -51,10 +51,10 @@ struct WaitersTests {
   @Test("a slot whose owner does not look any more is taken, and the old owner does not touch it")
   func stale() {
     withWaiters { waiters, registry in
-      for index in Waiters.indices { _ = waiters.show(waiter(Int32(index) + 1)) }
+      for index in Waiters.indices { _ = waiters.show(waiter(Int32(index) + 1), in: Overlay(index: 0)) }
       unsafe at_store64(registry.word(3648 + 8), 1)
-      #expect(waiters.show(waiter(99)) == 0)
-      waiters.hide(0, pid: 1)
+      #expect(waiters.show(waiter(99), in: Overlay(index: 0)) == 0)
+      waiters.hide(0, pid: 1, in: Overlay(index: 0))
       #expect(waiters[0]?.pid == 99)
     }
   }

@@ -203,13 +203,19 @@ enum ovl_lock_course {
 struct ovl_lock_seen {
   const uint64_t *word;
   uint64_t value;
+  const uint64_t *state; /* which segments are in use decides which word counts */
+  uint64_t said;
 };
 int ovl_lock_course(int fd, int command, struct ovl_lock_seen *seen);
 static inline int ovl_lock_disturbed(const struct ovl_lock_seen *seen) {
-  return __builtin_expect(__atomic_load_n(seen->word, __ATOMIC_ACQUIRE) != seen->value, 0);
+  return __builtin_expect(__atomic_load_n(seen->word, __ATOMIC_ACQUIRE) != seen->value ||
+                              __atomic_load_n(seen->state, __ATOMIC_ACQUIRE) != seen->said,
+                          0);
 }
 /* 0; -errno: the lock was given back; OVL_LOCK_AGAIN: so it was, and ovl_lock_across is to wait for it. */
 long ovl_lock_verify(int fd, int command, void *argument);
+/* After ENOLCK: whether a line is due on what kept a lock from being taken, once a process. */
+int ovl_lock_refusal(const char **workdir, const char **reason);
 /* A call that concerns two inodes, and may wait. 0 or -errno as fcntl(2) and flock(2), or what the caller is to
  * do before the next call of it with the same words:
  * OVL_LOCK_SLEEP: make the program's own call, and return if that fails;

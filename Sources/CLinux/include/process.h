@@ -37,6 +37,8 @@ struct ovl_layer {
 #define OVL_UNREACHED_REFUSE 128u
 #define OVL_NO_XATTRS 256u /* the upper takes neither kind: opaque and redirect cannot be written */
 #define OVL_SEALED 512u
+#define OVL_LOCKS_ORIGIN 1024u  /* locks=origin: a copied-up object's origin is always asked */
+#define OVL_LOCKS_OVERLAY 2048u /* locks=overlay: locks of others on lowers do not count after copy-up */
 
 struct ovl_overlay {
   const char *target;
@@ -49,6 +51,8 @@ struct ovl_overlay {
   uint64_t id;
   struct ovl_layer *layers;
   char *registry; /* the mapped segment; NULL: none, nothing is cached */
+  char *page;     /* where its segments meet (Rendezvous.swift); the segment itself without an upper */
+  uint64_t sole;  /* what the page says while this segment is the only one */
   uint64_t key0, key1;
   uint64_t root_ino; /* shown for the target itself */
 };
@@ -60,6 +64,7 @@ struct ovl_overlay {
 #define OVL_FD_LOWER 8u   /* the inode is a lower one */
 #define OVL_FD_LINKED 16u /* has, or had, several hard links */
 #define OVL_FD_RECORD 32u /* POSIX record locks were asked for through it */
+#define OVL_FD_MARKED 64u /* locks=overlay: its object's origin is marked as locked through the overlay */
 
 struct ovl_fd {
   uint64_t word; /* flags:16 overlay:16 layer:32 */
@@ -119,8 +124,11 @@ struct ovl_process {
   uint32_t longest_layer; /* bytes of the longest layer path */
   uint32_t started;
   uint32_t record_locks; /* 1: POSIX record locks were asked for on objects of overlays */
+  uint32_t lock_refused; /* 1: a lock was refused since the workdir could not be used; 2: and that was said */
   uint32_t near_used; /* of the two arenas */
   uint32_t far_used;
+  int32_t refused_by; /* the overlay of that lock, */
+  int32_t refused_why; /* and the errno */
   uint64_t steps; /* numbered steps passed (fault injection) */
   uint64_t step_to_die;
   char arena[OVL_ARENA_NEAR];

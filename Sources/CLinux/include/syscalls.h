@@ -68,6 +68,9 @@ static inline long lx_read(int fd, void *b, size_t n) {
 static inline long lx_pread(int fd, void *b, size_t n, long o) {
   return lx_call6(SYS_pread64, fd, LX_CAST(b), (long)n, o, 0, 0);
 }
+static inline long lx_pwrite(int fd, const void *b, size_t n, long o) {
+  return lx_call6(SYS_pwrite64, fd, LX_CAST(b), (long)n, o, 0, 0);
+}
 static inline long lx_write(int fd, const void *b, size_t n) {
   return lx_call6(SYS_write, fd, LX_CAST(b), (long)n, 0, 0, 0);
 }
@@ -167,6 +170,14 @@ static inline long lx_copy_file_range(int i, int64_t *io, int o, int64_t *oo, si
 }
 static inline long lx_ioctl(int fd, unsigned long r, unsigned long a) {
   return lx_call6(SYS_ioctl, fd, (long)r, (long)a, 0, 0, 0);
+}
+/* Asks a file system that copies on write to write this empty file in place: then a full disk refuses no write. */
+static inline long lx_keep_in_place(int fd) {
+  unsigned flags = 0;
+  const long r = lx_ioctl(fd, 0x80086601UL /* FS_IOC_GETFLAGS */, (unsigned long)&flags);
+  if (r < 0) return r;
+  flags |= 0x00800000U; /* FS_NOCOW_FL */
+  return lx_ioctl(fd, 0x40086602UL /* FS_IOC_SETFLAGS */, (unsigned long)&flags);
 }
 static inline long lx_getxattr(const char *p, const char *n, void *v, size_t s, int nofollow) {
   return lx_call6(nofollow ? SYS_lgetxattr : SYS_getxattr, LX_CAST(p), LX_CAST(n), LX_CAST(v),

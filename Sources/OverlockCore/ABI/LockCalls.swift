@@ -28,6 +28,18 @@ public func ovlLockVerify(
   }
 }
 
+@c(ovl_lock_refusal)
+public func ovlLockRefusal(
+  _ workdir: UnsafeMutablePointer<UnsafePointer<CChar>?>?,
+  _ reason: UnsafeMutablePointer<UnsafePointer<CChar>?>?
+) -> Int32 {
+  guard let (overlay, error) = LockRefusal.take() else { return 0 }
+  let words: StaticString = error.words ?? "cannot be used"
+  unsafe workdir?.pointee = overlay.raw.pointee.work
+  unsafe reason?.pointee = UnsafeRawPointer(words.utf8Start).assumingMemoryBound(to: CChar.self)
+  return 1
+}
+
 @c(ovl_lock_across)
 public func ovlLockAcross(
   _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?,

@@ -7,6 +7,7 @@ extension Overlay {
   func attach(_ line: PathView, message: inout PathBuffer, _ s: Scratch) throws(Errno) {
     let options = try Options.parse(line, &message)
     let id = try identity(options, &message)
+    var isRestored = false
     unsafe raw.pointee.id = id
     // From the id alone: turns are named by these hashes, and two processes that have different
     // segments, or none, still have to exclude each other.
@@ -34,15 +35,33 @@ extension Overlay {
     }
     if let registry {
       try adopt(registry)
-      if try registry.restore(self, line: line) { return }
+      isRestored = try registry.restore(self, line: line)
     }
-    var configuration = Configuration(self, message, s)
-    try configuration.compile(options, message: &message)
-    registry?.keep(self, line: line)
-    if let registry, let here = try? NameSpace(), registry.recordHome(self, here) {
-      try? Segment.sweep(options.registry, here, s)
+    if !isRestored {
+      var configuration = Configuration(self, message, s)
+      try configuration.compile(options, message: &message)
+      registry?.keep(self, line: line)
+      if let registry, let here = try? NameSpace(), registry.recordHome(self, here) {
+        try? Segment.sweep(options.registry, here, s)
+      }
     }
-    if hasUpper {
+    // Nothing changes through an overlay without an upper: its users need not meet.
+    guard hasUpper else { return }
+    var isFirst = false
+    do throws(Errno) {
+      if let registry {
+        isFirst = try meet(registry, isNew: !isRestored, isPrivate: false, s)
+      } else {
+        isFirst = try meet(Segment.makePrivate(), isNew: true, isPrivate: true, s)
+      }
+      registry = self.registry
+    } catch {
+      try message.append("workdir cannot be written: ")
+      try message.append(work)
+      try message.append(error)
+      throw error
+    }
+    if isFirst || !isRestored {
       // What the registry says of lasting things it may have lost: ask the workdir.
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
       if hasEntries("/index") { registry?.noteIndex() }
@@ -56,12 +75,12 @@ extension Overlay {
     if registry.layout != Registry.layoutWord || (registry.key0 == 0 && registry.key1 == 0) {
       var keys: (UInt64, UInt64) = (lx_realtime_ns(), lx_realtime_ns() ^ 0x5555)
       _ = unsafe lx_getrandom(&keys, 16)
-      unsafe at_put64(registry.word(8), keys.0)
+      unsafe at_put64(registry.word(8), keys.0 | 1)
       unsafe at_put64(registry.word(16), keys.1)
       registry.initializeGenerations()
       unsafe at_store64(registry.word(0), Registry.layoutWord)
     }
-    unsafe raw.pointee.registry = registry.base.assumingMemoryBound(to: CChar.self)
+    unsafe use(registry, page: registry.base)
   }
 
   /// The overlay's id: its upper's device, inode and birth (inode numbers are used again); without an upper a hash of what it shows.
@@ -131,7 +150,7 @@ extension Overlay {
   }
 
   /// Whether a folder of the workdir holds anything.
-  private func hasEntries(_ folder: StaticString) -> Bool {
+  func hasEntries(_ folder: StaticString) -> Bool {
     var any = false
     try? withScratch { (s) throws(Errno) in
       var path = s.real

@@ -194,6 +194,9 @@ struct Configuration {
     let base = try Arena.copy(path.view)
     unsafe raw.pointee.work = cString(base)
     unsafe raw.pointee.work_length = UInt32(base.count)
+    let sharing = Sharing(overlay)
+    let entered = sharing.enter(work.path)
+    defer { if entered >= 0 { _ = lx_close(entered) } }
     let folders: InlineArray<14, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
       "/gone/0", "/index", "/moved", "/sockets", "/contested", "/origins",
@@ -205,12 +208,14 @@ struct Configuration {
       if r < 0, r != -Int(EEXIST) {
         try fail("workdir cannot be written: ", work.path, Errno(result: r))
       }
+      sharing.apply(path, isDirectory: true)
     }
     path.count = base.count
     try path.append("/lock")
     let fd = unsafe lx_openat(
       AT_FDCWD, path.cString, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     if fd < 0 { try fail("workdir cannot be written: ", work.path, Errno(result: fd)) }
+    sharing.apply(path, isDirectory: false)
     _ = lx_close(Int32(truncatingIfNeeded: fd))
     try probe(base, work)
   }
@@ -218,6 +223,11 @@ struct Configuration {
   private mutating func probe(_ base: PathView, _ work: Root) throws(Errno) {
     let raw = unsafe overlay.raw
     let path = unsafe cString(base)
+    // An ordinary user has made it, and could not see root's own marks.
+    var mark: (UInt64, UInt64) = (0, 0)
+    if unsafe lx_getxattr(path, "user.overlay.impure", &mark, 16, 1) > 0 {
+      unsafe raw.pointee.flags |= UInt32(OVL_USERXATTR)
+    }
     if !overlay.has(OVL_USERXATTR) {
       var r = 0
       do throws(Errno) {

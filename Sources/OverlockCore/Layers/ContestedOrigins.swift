@@ -39,8 +39,20 @@ extension Overlay {
     return true
   }
 
+  /// Marks the origin of an object that is being copied up, where locks on it count from now on. Which do is the
+  /// option `locks=`:
+  ///
+  /// - source: those that somebody, whoever it is, has at this moment.
+  /// - origin: all, for ever: the mark is never settled.
+  /// - overlay: those that were taken through the overlay, which have marked it themselves (`Locks`).
+  func contestOnCopyUp(_ shown: UInt64, origin: PathBuffer, _ s: Scratch) throws(Errno) {
+    if has(OVL_LOCKS_OVERLAY) { return }
+    if has(OVL_LOCKS_ORIGIN) || isLocked(origin) { try contest(shown, origin: origin.view, s) }
+  }
+
   /// Nobody holds a lock on the origin. Under the turn of the identity.
   func settle(_ shown: UInt64, _ s: Scratch) throws(Errno) {
+    if has(OVL_LOCKS_ORIGIN) { return }
     var path = s.link
     try contestedPath(shown, into: &path)
     let r = unsafe lx_unlinkat(AT_FDCWD, path.cString, 0)
@@ -48,12 +60,12 @@ extension Overlay {
   }
 
   /// Whether anybody, this process included, holds a lock of any kind on a file or directory. What may not
-  /// be read cannot be asked, and counts as free.
+  /// be read cannot be asked, and counts as free; what cannot be asked for want of descriptors counts as locked.
   func isLocked(_ path: PathBuffer) -> Bool {
     let answer = try? Apart.run { () throws(Errno) -> Int in
       let opened = unsafe lx_openat(
         AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)
-      if opened < 0 { return 0 }
+      if opened < 0 { return opened == -Int(EMFILE) || opened == -Int(ENFILE) ? 1 : 0 }
       let fd = Int32(truncatingIfNeeded: opened)
       defer { _ = lx_close(fd) }
       var request = flock()
@@ -63,26 +75,33 @@ extension Overlay {
       }
       return lx_flock(fd, LOCK_EX | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
     }
-    return answer == 1
+    return answer != 0
   }
 }
 
 extension Registry {
   // A word like a generation's: 1 says that no origin is contested, 2 that some may be. Anything else was
   // wiped, and says nothing.
-  private static var contestedOffset: Int { 96 }
+  static var contestedOffset: Int { 96 }
 
-  var contestedWord: UInt64 { unsafe at_load64(word(Registry.contestedOffset)) }
+  var contestedWord: UInt64 { unsafe at_load64(common(Registry.contestedOffset)) }
 
   func contestedSeen(_ word: UInt64) -> ovl_lock_seen {
-    unsafe ovl_lock_seen(word: UnsafePointer(self.word(Registry.contestedOffset)), value: word)
+    unsafe seen(Registry.contestedOffset, word)
   }
 
   func saysUncontested(_ word: UInt64) -> Bool {
-    word >> 24 == 1 && isValidWord(word, Registry.contestedOffset)
+    if isSplit { return word == Registry.commonUncontested }
+    return word >> 24 == 1 && isValidWord(word, Registry.contestedOffset)
   }
 
-  func noteContested() { setContested(2) }
+  /// What the common word says where no origin is contested.
+  static var commonUncontested: UInt64 { 1 << 24 | commonCheck(1, contestedOffset) }
+
+  func noteContested() {
+    if isSplit { return tell(Registry.contestedOffset) }
+    setContested(2)
+  }
 
   private func setContested(_ value: UInt64) {
     let offset = Registry.contestedOffset
@@ -92,6 +111,8 @@ extension Registry {
 
   /// There is no mark, as `look` found: said only if nobody has made one meanwhile.
   func noteUncontested(_ look: () -> Bool) {
+    // Of the common word whoever first wrote it has made sure.
+    if isSplit { return }
     let offset = Registry.contestedOffset
     let now = unsafe at_load64(word(offset))
     if now >> 24 == 2, isValidWord(now, offset) { return }

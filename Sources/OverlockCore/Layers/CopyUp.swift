@@ -94,7 +94,7 @@ extension Overlay {
           // whether it was this; what was locked before is found here.
           if st.type == S_IFREG || st.type == S_IFDIR {
             self.registry?.noteCopyUp()
-            if self.isLocked(source) { try self.contest(shown, origin: source.view, s2) }
+            try self.contestOnCopyUp(shown, origin: source, s2)
             Fault.step()
           }
           try self.publish(rel, staged, st, look, shown, &turn, s2)
@@ -287,10 +287,11 @@ extension Overlay {
   /// Does what a dead process left undone of the modes of directories, if anything.
   func settleModes() {
     guard let registry, registry.hasPendingModes else { return }
+    let seen = registry.pendingModes
     try? withScratch { (s) throws(Errno) in
       let turn = try Turn(self, s)
       defer { turn.release() }
-      if !self.sweepAnchors(turn) { registry.forgetPendingModes() }
+      if !self.sweepAnchors(turn) { registry.forgetPendingModes(seen) }
     }
   }
 

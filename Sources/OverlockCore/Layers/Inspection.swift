@@ -43,7 +43,13 @@ import CLinux
       unsafe slot.raw.pointee.key1 = ~registry.overlayID
       unsafe raw = slot.raw.pointee
       unsafe self.memory = memory
-      waiters = restored ? InspectedOverlay.waiters(registry) : []
+      let page = UnsafeMutableRawPointer.allocate(byteCount: Registry.pageSize, alignment: 16)
+      defer { unsafe page.deallocate() }
+      let isMet = unsafe restored && InspectedOverlay.read(slot, page)
+      waiters =
+        restored
+        ? InspectedOverlay.waiters(
+          unsafe isMet ? Registry(copy, page: page, sole: registry.key0) : registry) : []
       if !restored { return nil }
     }
 
@@ -62,6 +68,17 @@ import CLinux
       public var start: UInt64
       /// The last byte; nil: to the end of the file.
       public var end: UInt64?
+    }
+
+    /// Where the programs of several segments say who waits. False: there is no such place.
+    private static func read(_ overlay: Overlay, _ page: UnsafeMutableRawPointer) -> Bool {
+      guard overlay.hasUpper,
+        let fd = try? withScratch({ (s) throws(Errno) in
+          try CommonWords.open(overlay, O_RDONLY, s.real)
+        })
+      else { return false }
+      defer { _ = lx_close(fd) }
+      return unsafe lx_pread(fd, page, Registry.pageSize, 0) == Registry.pageSize
     }
 
     private static func waiters(_ registry: Registry) -> [Waiter] {

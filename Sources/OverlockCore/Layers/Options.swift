@@ -79,6 +79,9 @@ struct Options {
         throw .invalid
       }
       return true
+    } else if key.equals("locks") {
+      try takeLocks(value, &message)
+      return true
     } else {
       return false
     }
@@ -94,6 +97,22 @@ struct Options {
     }
     seen |= bit
     return true
+  }
+
+  /// Whose locks count of an object that was copied up (`Overlay.contestOnCopyUp`).
+  private mutating func takeLocks(_ value: PathView, _ message: inout PathBuffer) throws(Errno) {
+    flags &= ~UInt32(OVL_LOCKS_ORIGIN | OVL_LOCKS_OVERLAY)
+    if value.equals("source") { return }
+    if value.equals("origin") {
+      flags |= UInt32(OVL_LOCKS_ORIGIN)
+    } else if value.equals("overlay") {
+      flags |= UInt32(OVL_LOCKS_OVERLAY)
+    } else {
+      try message.append("locks= takes source, origin or overlay, not '")
+      try message.append(value)
+      try message.append("'")
+      throw .invalid
+    }
   }
 
   private func validate(_ message: inout PathBuffer) throws(Errno) {

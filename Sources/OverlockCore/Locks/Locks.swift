@@ -30,7 +30,7 @@ enum Locks {
     else { return find(fd, entry, record: record) }
     if !entry.isLower { return ofUpper(entry, registry) }
     let seen = registry.copyUps
-    if DescriptorObject.isCurrent(fd, seen) {
+    if DescriptorObject.isCurrent(fd, seen), isMarked(entry) {
       return unsafe .checked(registry.copyUpsSeen(seen))
     }
     return look(fd, entry, registry)
@@ -54,6 +54,12 @@ enum Locks {
     return entry.isLower ? look(fd, entry, registry) : ofUpper(entry, registry)
   }
 
+  /// With locks=overlay: whether who copies the object up later will know that locks of the overlay may be on the
+  /// origin. Others' do not count then, and nobody can tell them apart.
+  @inline(__always) private static func isMarked(_ entry: DescriptorTable.Entry) -> Bool {
+    entry.has(OVL_FD_MARKED) || !Overlay(index: entry.overlay).has(OVL_LOCKS_OVERLAY)
+  }
+
   /// Has the lower's object been copied up?
   private static func look(
     _ fd: Int32, _ entry: DescriptorTable.Entry, _ registry: Registry
@@ -64,7 +70,7 @@ enum Locks {
       _ = try DescriptorObject.standing(fd, entry, s)
     }
     // Copied up, or on its way there: then the turn is what tells.
-    return DescriptorObject.isCurrent(fd, seen)
+    return DescriptorObject.isCurrent(fd, seen) && isMarked(entry)
       ? unsafe .checked(registry.copyUpsSeen(seen)) : .across
   }
 
@@ -72,8 +78,14 @@ enum Locks {
   /// and somebody is in the way there; the lock was given back.
   static func verify(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Bool {
     let entry = DescriptorTable.entry(fd)
-    let kept = try withScratch { (s) throws(Errno) -> Bool in
-      try isFree(fd, entry, request, s)
+    var kept = false
+    do throws(Errno) {
+      kept = try withScratch { (s) throws(Errno) -> Bool in
+        try isFree(fd, entry, request, s)
+      }
+    } catch {
+      request.undo(fd)
+      throw error
     }
     if !kept { request.undo(fd) }
     return kept
@@ -85,7 +97,7 @@ enum Locks {
   ) throws(Errno) -> Bool {
     try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
       guard let other else { return true }
-      return other.holder(request) == nil
+      return try other.holder(request) == nil
     }
   }
 
@@ -111,7 +123,7 @@ enum Locks {
         guard let other = try find(fd, entry, s) else { return 0 }
         let nothing = request.asked
         request.askAgain(question)
-        if other.holder(request) == nil { request.answer(nothing) }
+        if try other.holder(request) == nil { request.answer(nothing) }
         return 0
       }
     case .take:
@@ -158,11 +170,16 @@ enum Locks {
   ) throws(Errno) -> Int {
     if wait.slept != 0 {
       wait.slept = 0
-      if try isFree(fd, entry, request, s) { return 0 }
+      do throws(Errno) {
+        if try isFree(fd, entry, request, s) { return 0 }
+      } catch {
+        request.undo(fd)
+        throw error
+      }
       request.undo(fd)
     }
     let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
-      if let holder = other?.holder(request) { return .refusedThere(by: holder) }
+      if let holder = try other?.holder(request) { return .refusedThere(by: holder) }
       let r = request.make(fd, waiting: false)
       return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
     }
@@ -206,28 +223,47 @@ enum Locks {
   }
 
   /// Runs the body with the turn of the object's identity. A lower's descriptor marks the origin first; an
-  /// origin that nobody has locked is settled.
+  /// origin that nobody has locked is settled. Errors: those of the body, and ENOLCK where the workdir cannot be used.
   private static func underTurn<R>(
     _ fd: Int32, _ entry: DescriptorTable.Entry, _ s: Scratch,
     _ body: (OtherSide?) throws(Errno) -> R
   ) throws(Errno) -> R {
     guard entry.isOurs, entry.overlay < Overlay.count else { return try body(nil) }
     let overlay = Overlay(index: entry.overlay)
-    return try withScratch { (s2) throws(Errno) -> R in
-      var turn = try Turn(overlay, s2)
-      defer { turn.release() }
-      try turn.takeIdentity(RecordLocks.identity(fd, entry, overlay))
-      guard let other = try find(fd, entry, s) else { return try body(nil) }
-      if other.isLower {
-        var origin = s2.here
-        if try RealPathReader.ofDescriptor(fd, into: &origin) {
-          try overlay.contest(other.shown, origin: origin.view, s2)
+    do throws(Errno) {
+      return try withScratch { (s2) throws(Errno) -> R in
+        var turn = try Turn(overlay, s2)
+        defer { turn.release() }
+        try turn.takeIdentity(RecordLocks.identity(fd, entry, overlay))
+        guard let other = try find(fd, entry, s) else {
+          if entry.isLower, !isMarked(entry) { try mark(fd, entry, overlay, s2) }
+          return try body(nil)
         }
-      } else if other.isFree {
-        try overlay.settle(other.shown, s2)
-        return try body(nil)
+        if other.isLower {
+          var origin = s2.here
+          if try RealPathReader.ofDescriptor(fd, into: &origin) {
+            try overlay.contest(other.shown, origin: origin.view, s2)
+          }
+        } else if !overlay.has(OVL_LOCKS_ORIGIN), other.isFree {
+          // A mark that stays only makes others ask.
+          try? overlay.settle(other.shown, s2)
+          return try body(nil)
+        }
+        return try body(other)
       }
-      return try body(other)
+    } catch {
+      throw LockRefusal.refuse(overlay, error)
     }
+  }
+
+  /// Marks the origin of an object on a lower as locked through the overlay, before it is. Under the turn of the identity.
+  private static func mark(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ overlay: Overlay, _ s: Scratch
+  ) throws(Errno) {
+    var origin = s.here
+    guard try RealPathReader.ofDescriptor(fd, into: &origin) else { return }
+    try overlay.contest(RecordLocks.identity(fd, entry, overlay), origin: origin.view, s)
+    guard let raw = unsafe DescriptorTable.raw(fd) else { return }
+    unsafe at_store64(&raw.pointee.word, at_load64(&raw.pointee.word) | UInt64(OVL_FD_MARKED))
   }
 }

@@ -24,24 +24,26 @@ struct OtherSide {
     sibling = RecordLocks.sibling(overlay, shown, lower: !isLower, but: fd) ?? -1
   }
 
-  private func open() throws(Errno) -> Int32 {
-    Int32(
-      truncatingIfNeeded: try unsafe check(
-        lx_openat(
-          AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)))
+  /// nil: it is not there, or not for us to open.
+  private func open() throws(Errno) -> Int32? {
+    let r = unsafe lx_openat(
+      AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)
+    if r == -Int(EACCES) || r == -Int(EPERM) || r == -Int(ENOENT) || r == -Int(ELOOP) { return nil }
+    return Int32(truncatingIfNeeded: try check(r))
   }
 
   /// Who has a lock there that is in the way of the request (0: not known who); nil: nobody. Writes it for an
   /// asker. An inode that may not be opened cannot be asked: nothing is in the way.
-  func holder(_ request: LockRequest) -> Int32? {
+  /// Errors: as open(2): it could not be asked.
+  func holder(_ request: LockRequest) throws(Errno) -> Int32? {
     if request.kind == .record {
       if sibling >= 0 { return ask(sibling, F_GETLK, request) }
-      guard let other = try? open() else { return nil }
+      guard let other = try open() else { return nil }
       defer { _ = lx_close(other) }
       return ask(other, F_GETLK, request)
     }
     // Not through the sibling: its own locks are in the way too.
-    let answer = try? apart { (other) throws(Errno) in
+    let answer = try apart { (other) throws(Errno) in
       if request.kind == .description { return ask(other, F_OFD_GETLK, request) == nil ? 0 : 1 }
       return lx_flock(other, request.flockOperation | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
     }
@@ -50,9 +52,12 @@ struct OtherSide {
 
   private func apart(_ body: (Int32) throws(Errno) -> Int) throws(Errno) -> Int {
     if sibling >= 0 {
-      return try Apart.run { () throws(Errno) in try body(try open()) }
+      return try Apart.run { () throws(Errno) in
+        guard let other = try open() else { return 0 }
+        return try body(other)
+      }
     }
-    let other = try open()
+    guard let other = try open() else { return 0 }
     defer { _ = lx_close(other) }
     return try body(other)
   }

@@ -31,32 +31,53 @@ struct Waiters {
 
   init(_ registry: Registry) { self.registry = registry }
 
+  private static func place(_ index: Int) -> Int { offset + index * words * 8 }
+
   private func slot(_ index: Int) -> UnsafeMutablePointer<UInt64> {
-    unsafe registry.word(Waiters.offset + index * Waiters.words * 8)
+    unsafe registry.common(Waiters.place(index))
   }
 
   /// Shows a waiter. nil: no slot is free.
-  func show(_ waiter: Waiter) -> Int? {
+  func show(_ waiter: Waiter, in overlay: Overlay) -> Int? {
     let now = lx_realtime_ns()
+    let kind: UInt64 = waiter.kind == .record ? 0 : waiter.kind == .description ? 1 : 2
+    let said: InlineArray<7, UInt64> = [
+      UInt64(waiter.pid), now, waiter.inode, kind << 1 | (waiter.isExclusive ? 1 : 0), waiter.start,
+      waiter.end, UInt64(max(waiter.holder, 0)),
+    ]
     for index in 0..<Waiters.count {
       let slot = unsafe slot(index)
       let owner = unsafe at_load64(slot)
       if owner != 0, unsafe at_load64(slot + 1) &+ Waiters.stale > now { continue }
-      if unsafe at_cas64(slot, owner, UInt64(waiter.pid)) == 0 { continue }
-      unsafe at_store64(slot + 2, waiter.inode)
-      let kind: UInt64 = waiter.kind == .record ? 0 : waiter.kind == .description ? 1 : 2
-      unsafe at_store64(slot + 3, kind << 1 | (waiter.isExclusive ? 1 : 0))
-      unsafe at_store64(slot + 4, waiter.start)
-      unsafe at_store64(slot + 5, waiter.end)
-      unsafe at_store64(slot + 6, UInt64(max(waiter.holder, 0)))
+      if registry.isSplit {
+        // Two may take one slot: the loser's look is soon over, and shows him again.
+        return Waiters.write(said, 56, index, overlay) ? index : nil
+      }
+      if unsafe at_cas64(slot, owner, said[0]) == 0 { continue }
+      for i in 2..<7 { unsafe at_store64(slot + i, said[i]) }
       unsafe at_store64(slot + 1, now)
       return index
     }
     return nil
   }
 
-  func hide(_ index: Int, pid: Int32) {
-    _ = unsafe at_cas64(slot(index), UInt64(pid), 0)
+  func hide(_ index: Int, pid: Int32, in overlay: Overlay) {
+    if !registry.isSplit {
+      _ = unsafe at_cas64(slot(index), UInt64(pid), 0)
+    } else if unsafe at_load64(slot(index)) == UInt64(pid) {
+      _ = Waiters.write(InlineArray(repeating: 0), 8, index, overlay)
+    }
+  }
+
+  /// Writes a slot of the page.
+  private static func write(
+    _ said: InlineArray<7, UInt64>, _ size: Int, _ index: Int, _ overlay: Overlay
+  ) -> Bool {
+    let fd = try? withScratch { (s) throws(Errno) in try CommonWords.open(overlay, O_RDWR, s.real) }
+    guard let fd else { return false }
+    defer { _ = lx_close(fd) }
+    return unsafe withUnsafePointer(to: said) { unsafe lx_pwrite(fd, $0, size, place(index)) }
+      == size
   }
 
   /// What a slot says; nil: nothing, or nothing that can be.
@@ -77,7 +98,7 @@ struct Waiters {
 
 /// One wait for the other inode, between two looks.
 @safe struct CrossWait {
-  private var registry: Registry?
+  private var overlay: Overlay?
   private var index: Int?
   private var pid: Int32 = 0
 
@@ -91,7 +112,8 @@ struct Waiters {
   ) throws(Errno) {
     let overlay = Overlay(index: entry.overlay)
     pid = Int32(truncatingIfNeeded: lx_getpid())
-    registry = overlay.registry
+    self.overlay = overlay
+    let registry = overlay.registry
     if request.kind == .record, looksForCircles, Deadlock.closes(pid, holder, registry) {
       throw Errno(rawValue: EDEADLK)
     }
@@ -103,10 +125,11 @@ struct Waiters {
         pid: pid, inode: RecordLocks.identity(fd, entry, overlay), kind: request.kind,
         isExclusive: request.isExclusive, start: start,
         end: range.l_len > 0 ? start + UInt64(range.l_len) - 1 : UInt64.max, holder: holder,
-        looked: 0))
+        looked: 0), in: overlay)
   }
 
   func end() {
-    if let registry, let index { Waiters(registry).hide(index, pid: pid) }
+    guard let overlay, let registry = overlay.registry, let index else { return }
+    Waiters(registry).hide(index, pid: pid, in: overlay)
   }
 }

@@ -43,6 +43,7 @@ extension Registry {
 
   /// The words alone, for a reader: not looked at any closer.
   @inline(__always) func words(directory: PathHash, name: PathHash) -> Vintage {
+    if isSplit { return commonVintage(turn: Registry.turnIndex(directory)) }
     let offset = generationOffset(Registry.turnIndex(directory), name)
     return unsafe Vintage(
       epoch: at_load64(word(Registry.epochOffset)), generation: at_load64(word(offset)),
@@ -51,6 +52,7 @@ extension Registry {
 
   /// The vintage of a name in a directory, read before a lookup and again after it.
   @inline(__always) func vintage(directory: PathHash, name: PathHash) -> Vintage {
+    if isSplit { return commonVintage(turn: Registry.turnIndex(directory)) }
     let offset = generationOffset(Registry.turnIndex(directory), name)
     let generation = unsafe at_load64(word(offset))
     let epoch = unsafe at_load64(word(Registry.epochOffset))
@@ -61,9 +63,14 @@ extension Registry {
 
   var epoch: UInt64 { unsafe at_load64(word(Registry.epochOffset)) }
 
-  /// Odd: from here on nothing is inserted under the word. Under the turn only.
-  func beginGeneration(turn: Int, name: PathHash) { begin(generationOffset(turn, name)) }
-  func endGeneration(turn: Int, name: PathHash) { end(generationOffset(turn, name)) }
+  /// Odd: from here on nothing is inserted under the word. Under the turn only. Where the registry is split,
+  /// the turn itself has said so.
+  func beginGeneration(turn: Int, name: PathHash) {
+    if !isSplit { begin(generationOffset(turn, name)) }
+  }
+  func endGeneration(turn: Int, name: PathHash) {
+    if !isSplit { end(generationOffset(turn, name)) }
+  }
   func beginEpoch() { begin(Registry.epochOffset) }
   func endEpoch() { end(Registry.epochOffset) }
 
@@ -138,6 +145,7 @@ extension Registry {
 extension Registry {
   /// Invalidates every cached lookup at once, from under a turn that is not the epoch's.
   func advanceEpoch() {
+    if isSplit { return tell(Registry.shiftOffset) }
     let offset = Registry.epochOffset
     while true {
       let now = unsafe at_load64(word(offset))

@@ -30,7 +30,9 @@ import CLinux
   @inline(__always) var id: UInt64 { unsafe raw.pointee.id }
   @inline(__always) var registry: Registry? {
     guard let base = unsafe raw.pointee.registry else { return nil }
-    return unsafe Registry(UnsafeMutableRawPointer(base))
+    return unsafe Registry(
+      UnsafeMutableRawPointer(base), page: UnsafeMutableRawPointer(raw.pointee.page),
+      sole: raw.pointee.sole)
   }
 
   @inline(__always) func layerPath(_ layer: Int) -> PathView {

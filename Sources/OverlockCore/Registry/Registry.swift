@@ -5,6 +5,7 @@ import CLinux
 ///
 /// Invariants:
 /// - No lock lives here. Turns are taken through the workdir's lock file (`Turn`).
+/// - Who else is in the overlay need not use this segment: `CommonWords` says which words count.
 /// - Every word vouches for itself: generations carry a check (`generation`), cache entries are
 ///   xor-ed with their key (`LookupCache`), the configuration has a checksum.
 /// - The mapping is made once at start and never moved or unmapped; no descriptor of it is kept.
@@ -24,6 +25,7 @@ import CLinux
 ///        48  directory moves: number of lower directories that were ever renamed away
 ///        96  contested: whether locks on a lower may concern a file of the upper
 ///        88  pending modes: counts directories that wait for their mode
+///       104  the common word of pending modes under which none waited
 ///       512  where the overlay is (`AbandonedSegments`)
 ///      3648  who waits for a lock on the other inode (`Waiters`)
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
@@ -34,11 +36,27 @@ import CLinux
 ///   2699264  end
 @safe struct Registry {
   let base: UnsafeMutableRawPointer
+  /// Where the segments of the overlay meet; the segment itself where nobody can use another.
+  let page: UnsafeMutableRawPointer
+  /// What the page says while this segment is the only one.
+  let sole: UInt64
 
-  @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
+  /// A segment alone.
+  @inline(__always) init(_ base: UnsafeMutableRawPointer) {
+    unsafe self.base = base
+    unsafe page = base
+    sole = unsafe at_relaxed64((base + 24).assumingMemoryBound(to: UInt64.self))
+  }
+
+  @inline(__always)
+  init(_ base: UnsafeMutableRawPointer, page: UnsafeMutableRawPointer, sole: UInt64) {
+    unsafe self.base = base
+    unsafe self.page = page
+    self.sole = sole
+  }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0006 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0007 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_699_264 }
@@ -76,36 +94,49 @@ import CLinux
 
   /// Whether the hard-link index has entries: a lower name may then stand for a file of the upper, even
   /// in a directory that only a lower has.
-  var hasIndex: Bool { unsafe at_load64(word(72)) != 0 }
-  func noteIndex() { unsafe at_store64(word(72), 1) }
+  var hasIndex: Bool { unsafe at_load64(common(72)) != 0 }
+  func noteIndex() {
+    if isSplit { return tell(72) }
+    unsafe at_store64(word(72), 1)
+  }
 
   /// Counts copy-ups: a descriptor of a lower file that has seen this value knows that its file is
   /// still the one that the overlay shows.
-  var copyUps: UInt64 { unsafe at_load64(word(80)) }
-  func copyUpsSeen(_ count: UInt64) -> ovl_lock_seen {
-    unsafe ovl_lock_seen(word: UnsafePointer(word(80)), value: count)
-  }
-  func noteCopyUp() { _ = unsafe at_add64(word(80), 1) }
+  var copyUps: UInt64 { unsafe at_load64(common(80)) }
+  func copyUpsSeen(_ count: UInt64) -> ovl_lock_seen { unsafe seen(80, count) }
+  func noteCopyUp() { count(80) }
 
   /// Whether a copied-up directory may still have the mode that it had for its rename.
-  var hasPendingModes: Bool { unsafe at_load64(word(88)) != 0 }
+  var hasPendingModes: Bool { pendingModes != (isSplit ? unsafe at_load64(word(104)) : 0) }
+  var pendingModes: UInt64 { unsafe at_load64(common(88)) }
   func countPendingModes(_ change: Int) {
+    if isSplit {
+      if change > 0 { tell(88) }
+      return
+    }
     while true {
       let now = unsafe at_load64(word(88))
       let next = change < 0 && now == 0 ? 0 : now &+ UInt64(bitPattern: Int64(change))
       if unsafe at_cas64(word(88), now, next) != 0 { return }
     }
   }
-  func forgetPendingModes() { unsafe at_store64(word(88), 0) }
+  /// None waited when `pendingModes` said this.
+  func forgetPendingModes(_ seen: UInt64) {
+    if isSplit { return unsafe at_store64(word(104), seen) }
+    _ = unsafe at_cas64(word(88), seen, 0)
+  }
 
-  var outside: UInt64 { unsafe at_load64(word(56)) }
-  func noteOutsideChange() { _ = unsafe at_add64(word(56), 1) }
+  var outside: UInt64 { unsafe at_load64(common(56)) }
+  func noteOutsideChange() { count(56) }
 
-  var positions: UInt64 { unsafe at_load64(word(64)) }
-  func notePositionsChange() { _ = unsafe at_add64(word(64), 1) }
+  @inline(__always) var positions: UInt64 { unsafe at_load64(common(64)) }
+  func notePositionsChange() { count(64) }
 
   /// Whether a lower directory was ever renamed in this overlay: only then has a descriptor of a
   /// lower directory to be looked up in the index of moved directories.
-  var directoriesMoved: Bool { unsafe at_load64(word(48)) != 0 }
-  func noteDirectoryMoved() { unsafe at_store64(word(48), 1) }
+  var directoriesMoved: Bool { unsafe at_load64(common(48)) != 0 }
+  func noteDirectoryMoved() {
+    if isSplit { return tell(48) }
+    unsafe at_store64(word(48), 1)
+  }
 }

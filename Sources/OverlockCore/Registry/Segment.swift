@@ -44,6 +44,18 @@ enum Segment {
     return .unavailable
   }
 
+  /// A segment in nobody's reach but of this process and its forked children, where there is no place for one.
+  static func makePrivate() throws(Errno) -> Registry {
+    guard
+      let base = unsafe lx_mmap(
+        Registry.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1)
+    else { throw .noMemory }
+    let registry = unsafe Registry(base)
+    _ = unsafe lx_getrandom(registry.word(8), 16)
+    unsafe at_put64(registry.word(8), registry.key0 | 1)
+    return registry
+  }
+
   /// Where the segments are: `registry=`, or /dev/shm/overlock-<uid>.
   static func folder(_ directory: PathView, into path: inout PathBuffer) throws(Errno) {
     if !directory.isEmpty { return try path.append(directory) }
@@ -106,7 +118,7 @@ enum Segment {
     let registry = unsafe Registry(base)
     var keys: (UInt64, UInt64) = (lx_realtime_ns(), lx_realtime_ns() &* 0x9e37_79b9_7f4a_7c15)
     _ = unsafe lx_getrandom(&keys, 16)
-    unsafe at_put64(registry.word(8), keys.0)
+    unsafe at_put64(registry.word(8), keys.0 | 1)
     unsafe at_put64(registry.word(16), keys.1)
     unsafe at_put64(registry.word(24), id)
     registry.initializeGenerations()

@@ -24,6 +24,9 @@ struct Turn {
   private(set) var holdsEpoch = false
   /// The offset of the identity's byte, or 0.
   private var identity: Int64 = 0
+  /// The common words, opened where the registry is split; -1.
+  private var words: Int32 = -1
+  private var wordsSlot = -1
 
   /// Opens the lock file. Errors: as open(2); EROFS without an upper.
   init(_ overlay: Overlay, _ scratch: Scratch) throws(Errno) {
@@ -44,11 +47,15 @@ struct Turn {
 
   /// Gives everything back. Exactly once, on every way out (`defer`).
   func release() {
-    if holdsEpoch { overlay.registry?.endEpoch() }
+    if holdsEpoch { finishEpoch() }
     finish(first)
     finish(second)
     finish(third)
     finish(fourth)
+    if words >= 0 {
+      Turn.forget(wordsSlot)
+      _ = lx_close(words)
+    }
     _ = lx_ofd_lock(descriptor, F_UNLCK, 0, 0, 0)
     Turn.forget(slot)
     _ = lx_close(descriptor)
@@ -56,7 +63,51 @@ struct Turn {
   }
 
   private func finish(_ turn: Int) {
-    if turn >= 0 { overlay.registry?.setUnfinished(turn: turn, false) }
+    guard turn >= 0, let registry = overlay.registry else { return }
+    // A word that stays odd says too much, and the next holder puts it right.
+    if registry.isSplit, words >= 0, (try? write(Registry.turnOffset(turn), odd: false)) != nil {
+      return
+    }
+    registry.setUnfinished(turn: turn, false)
+  }
+
+  private func finishEpoch() {
+    guard let registry = overlay.registry else { return }
+    if registry.isSplit, words >= 0 {
+      try? write(Registry.epochOffset, odd: false)
+    } else {
+      registry.endEpoch()
+    }
+  }
+
+  /// Makes ready to write common words, and makes sure that there is room for those without a turn.
+  private mutating func openWords(_ registry: Registry) throws(Errno) {
+    if words >= 0 { return }
+    let overlay = self.overlay
+    words = try withScratch { (s) throws(Errno) in
+      try CommonWords.open(overlay, O_RDWR, s.real)
+    }
+    wordsSlot = Turn.remember(words)
+    let room = unsafe registry.pageWord(CommonWords.roomOffset)
+    if unsafe lx_getrandom(room, 8) == 8 { return }
+    // The file system knows better what is wrong, or has put it right.
+    try CommonWords.write(words, CommonWords.roomOffset, 0)
+    guard unsafe lx_getrandom(room, 8) == 8 else { throw .noSpace }
+  }
+
+  /// Writes a generation word of the page whose turn is held.
+  private func write(_ offset: Int, odd: Bool) throws(Errno) {
+    guard let registry = overlay.registry else { return }
+    let now = unsafe at_load64(registry.pageWord(offset))
+    try CommonWords.write(words, offset, Registry.following(now, offset, odd: odd))
+  }
+
+  /// Says that a turn is held. True: its last holder has not said that it is not.
+  private mutating func announce(_ offset: Int, _ registry: Registry) throws(Errno) -> Bool {
+    try openWords(registry)
+    let unfinished = unsafe !Registry.isSettled(at_load64(registry.pageWord(offset)), offset)
+    try write(offset, odd: true)
+    return unfinished
   }
 
   private func lock(_ start: Int64, _ kind: Int32 = F_WRLCK) throws(Errno) {
@@ -92,8 +143,24 @@ struct Turn {
   /// Step 2.
   mutating func takeEpoch() throws(Errno) {
     try lock(1 << 20)
-    overlay.registry?.beginEpoch()
+    if let registry = overlay.registry {
+      if registry.isSplit {
+        _ = try announce(Registry.epochOffset, registry)
+      } else {
+        registry.beginEpoch()
+      }
+    }
     holdsEpoch = true
+  }
+
+  /// Every turn at once: nobody is in the middle of anything.
+  func takeAll() throws(Errno) {
+    while true {
+      let r = lx_ofd_lock(descriptor, F_WRLCK, 0, 0, 1)
+      if r == -Int(EINTR) { continue }
+      try check(r)
+      return
+    }
   }
 
   /// Step 2 for a change that relies on where directories are and moves none.
@@ -130,7 +197,14 @@ struct Turn {
   /// One directory's turn if nobody holds it.
   mutating func tryIndex(_ index: Int) -> Bool {
     guard lx_ofd_lock(descriptor, F_WRLCK, Int64(index), 1, 0) == 0 else { return false }
-    overlay.registry?.repairGenerations(turn: index)
+    guard let registry = overlay.registry else { return true }
+    if registry.isSplit {
+      let offset = Registry.turnOffset(index)
+      if unsafe Registry.isSettled(at_load64(registry.pageWord(offset)), offset) { return true }
+      guard (try? openWords(registry)) != nil else { return false }
+      return (try? write(offset, odd: false)) != nil
+    }
+    registry.repairGenerations(turn: index)
     return true
   }
 
@@ -147,6 +221,7 @@ struct Turn {
       fourth = index
     }
     guard let registry = overlay.registry else { return false }
+    if registry.isSplit { return try announce(Registry.turnOffset(index), registry) }
     let unfinished = registry.isUnfinished(turn: index)
     if unfinished { registry.repairGenerations(turn: index) }
     registry.setUnfinished(turn: index, true)

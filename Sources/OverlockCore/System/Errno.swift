@@ -31,6 +31,7 @@ public struct Errno: Error, RawRepresentable, Equatable {
   static var range: Errno { Errno(rawValue: ERANGE) }
   static var noData: Errno { Errno(rawValue: ENODATA) }
   static var inputOutput: Errno { Errno(rawValue: EIO) }
+  static var noSpace: Errno { Errno(rawValue: ENOSPC) }
   static var again: Errno { Errno(rawValue: EAGAIN) }
 }
 
