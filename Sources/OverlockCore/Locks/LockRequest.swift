@@ -14,6 +14,8 @@ import CLinux
   /// The program's own words; nil for flock.
   private let words: UnsafeMutablePointer<flock>?
 
+  /// nil: the words cannot be read.
+  ///
   /// - Parameters:
   ///   - command: fcntl's, or OVL_FLOCK.
   ///   - argument: a `struct flock`, or flock's operation.
@@ -27,7 +29,10 @@ import CLinux
       action = operation & ~LOCK_NB == LOCK_UN ? .drop : .take
       return
     }
-    guard let argument = unsafe argument, UInt(bitPattern: argument) >= 4096 else { return nil }
+    // The two ends: words that lie across pages may be half mapped.
+    guard let argument = unsafe argument, unsafe lx_is_readable(argument) != 0,
+      unsafe lx_is_readable(argument + (MemoryLayout<flock>.size - 8)) != 0
+    else { return nil }
     operation = 0
     let given = unsafe argument.assumingMemoryBound(to: flock.self)
     unsafe words = given
@@ -55,15 +60,23 @@ import CLinux
     return unsafe lx_lock(fd, command, words)
   }
 
-  /// What the kernel refuses before it looks at anybody's locks (fs/locks.c, fcntl_setlk): the range,
-  /// as an asker's would be, then the descriptor's mode. Errors: EINVAL, EOVERFLOW, EBADF.
+  /// What the kernel refuses before it looks at anybody's locks (fs/locks.c, fcntl_setlk), in its order: the
+  /// range, as an asker's would be, the descriptor's mode, a process where none may be named. Errors: EINVAL,
+  /// EOVERFLOW, EBADF.
   func checkFirst(_ fd: Int32) throws(Errno) {
     guard let words = unsafe words else { return }
     var question = unsafe words.pointee
-    let command = kind == .record ? F_GETLK : F_OFD_GETLK
-    try unsafe check(lx_lock(fd, command, &question))
+    try unsafe check(lx_lock(fd, F_GETLK, &question))
     let mode = Int32(truncatingIfNeeded: try check(lx_fcntl(fd, F_GETFL, 0))) & O_ACCMODE
     if mode == (isExclusive ? O_RDONLY : O_WRONLY) { throw .badDescriptor }
+    if kind == .description, unsafe words.pointee.l_pid != 0 { throw .invalid }
+  }
+
+  /// What the kernel says of words that cannot be read: EFAULT, or that the descriptor is none.
+  static func refusal(_ fd: Int32, _ words: UnsafeMutableRawPointer?) -> Int {
+    let words = unsafe words?.assumingMemoryBound(to: flock.self)
+    let r = unsafe lx_lock(fd, F_GETLK, words)
+    return r < 0 ? r : -Int(EFAULT)
   }
 
   /// Gives back what `make` took.

@@ -85,7 +85,7 @@ enum Locks {
   ) throws(Errno) -> Bool {
     try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
       guard let other else { return true }
-      return other.holder(request) == nil
+      return try other.holder(request) == nil
     }
   }
 
@@ -111,7 +111,7 @@ enum Locks {
         guard let other = try find(fd, entry, s) else { return 0 }
         let nothing = request.asked
         request.askAgain(question)
-        if other.holder(request) == nil { request.answer(nothing) }
+        if try other.holder(request) == nil { request.answer(nothing) }
         return 0
       }
     case .take:
@@ -162,7 +162,7 @@ enum Locks {
       request.undo(fd)
     }
     let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
-      if let holder = other?.holder(request) { return .refusedThere(by: holder) }
+      if let holder = try other?.holder(request) { return .refusedThere(by: holder) }
       let r = request.make(fd, waiting: false)
       return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
     }

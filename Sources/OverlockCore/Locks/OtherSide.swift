@@ -32,20 +32,30 @@ struct OtherSide {
   }
 
   /// Who has a lock there that is in the way of the request (0: not known who); nil: nobody. Writes it for an
-  /// asker. An inode that may not be opened cannot be asked: nothing is in the way.
-  func holder(_ request: LockRequest) -> Int32? {
-    if request.kind == .record {
-      if sibling >= 0 { return ask(sibling, F_GETLK, request) }
-      guard let other = try? open() else { return nil }
-      defer { _ = lx_close(other) }
-      return ask(other, F_GETLK, request)
+  /// asker. An inode that may not be opened cannot be asked: nothing is in the way. Errors: ENOLCK: there is
+  /// no descriptor, memory or process left to ask with.
+  func holder(_ request: LockRequest) throws(Errno) -> Int32? {
+    do throws(Errno) {
+      switch request.kind {
+      case .record:
+        if sibling >= 0 { return try ask(sibling, F_GETLK, request) }
+        return try ask(F_GETLK, request)
+      // Not through the sibling: its own locks are in the way of these too.
+      case .description:
+        return try sibling >= 0 ? askApart(request) : ask(F_OFD_GETLK, request)
+      case .whole:
+        let operation = request.flockOperation | LOCK_NB
+        let r = try apart { (other) throws(Errno) in
+          lx_flock(other, operation) == -Int(EWOULDBLOCK) ? 1 : 0
+        }
+        return r == 1 ? 0 : nil
+      }
+    } catch {
+      switch error.rawValue {
+      case EMFILE, ENFILE, ENOMEM, EAGAIN: throw Errno(rawValue: ENOLCK)
+      default: return nil
+      }
     }
-    // Not through the sibling: its own locks are in the way too.
-    let answer = try? apart { (other) throws(Errno) in
-      if request.kind == .description { return ask(other, F_OFD_GETLK, request) == nil ? 0 : 1 }
-      return lx_flock(other, request.flockOperation | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
-    }
-    return answer == 1 ? 0 : nil
   }
 
   private func apart(_ body: (Int32) throws(Errno) -> Int) throws(Errno) -> Int {
@@ -57,15 +67,45 @@ struct OtherSide {
     return try body(other)
   }
 
-  private func ask(_ other: Int32, _ command: Int32, _ request: LockRequest) -> Int32? {
+  /// What a child finds, whose memory is a copy: it comes back through a page that both see.
+  private func askApart(_ request: LockRequest) throws(Errno) -> Int32? {
+    let size = MemoryLayout<flock>.size
+    guard
+      let page = unsafe lx_mmap(
+        size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1)
+    else { throw .noMemory }
+    defer { _ = unsafe lx_munmap(page, size) }
+    let found = unsafe page.assumingMemoryBound(to: flock.self)
+    unsafe found.pointee = question(request)
+    _ = try Apart.run { () throws(Errno) in
+      try unsafe check(lx_lock(try open(), F_OFD_GETLK, found))
+    }
+    return unsafe holder(found.pointee, request)
+  }
+
+  private func ask(_ command: Int32, _ request: LockRequest) throws(Errno) -> Int32? {
+    let other = try open()
+    defer { _ = lx_close(other) }
+    return try ask(other, command, request)
+  }
+
+  private func ask(_ other: Int32, _ command: Int32, _ request: LockRequest) throws(Errno) -> Int32?
+  {
+    var found = question(request)
+    try unsafe check(lx_lock(other, command, &found))
+    return holder(found, request)
+  }
+
+  private func holder(_ found: flock, _ request: LockRequest) -> Int32? {
+    if found.l_type == Int16(F_UNLCK) { return nil }
+    if request.action == .ask { request.answer(found) }
+    return max(found.l_pid, 0)
+  }
+
+  private func question(_ request: LockRequest) -> flock {
     var st = stat()
     _ = unsafe lx_fstatat(AT_FDCWD, path.terminated, &st, AT_SYMLINK_NOFOLLOW)
-    var question = request.absolute(fd, size: st.st_size)
-    guard unsafe lx_lock(other, command, &question) == 0, question.l_type != Int16(F_UNLCK) else {
-      return nil
-    }
-    if request.action == .ask { request.answer(question) }
-    return max(question.l_pid, 0)
+    return request.absolute(fd, size: st.st_size)
   }
 
   /// Whether anybody has any lock there.
