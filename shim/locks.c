@@ -15,7 +15,7 @@ int ovl_lock_waiting(int fd, int command, void *argument) {
     const long r = ovl_lock_across(fd, command, argument, &wait);
     if (r == OVL_LOCK_SLEEP) {
       const int slept = command == OVL_FLOCK ? NEXT(flock)(fd, (int)(intptr_t)argument)
-                                             : NEXT(fcntl)(fd, command, argument);
+                                             : NEXT(fcntl)(fd, command, &wait.range);
       if (slept != 0) return slept;
     } else if (r == OVL_LOCK_AGAIN) {
       /* As in the kernel's call; flock is no cancellation point. */

@@ -1,7 +1,7 @@
 """Random schedules of lock calls: steps of one actor at a time.
 
-A schedule is drawn before it is run, so that a seed says all. Of what is not known yet (who will be alive, which slot
-is open, whose call sleeps) nothing is assumed: the run leaves out what cannot be done, in both worlds.
+A schedule is drawn before it is run, so that a seed says all. What cannot be known yet (whose call sleeps, what is
+refused) is guessed: the run leaves out what cannot be done, in both worlds.
 """
 
 from __future__ import annotations
@@ -25,21 +25,34 @@ class Schedule:
         self.exclusive = self.random.random() < 0.3  # hardly any read locks
         self.names = ["f", "g"]
         self.started = 0
+        self.open: dict[str, set[str]] = {}
         for _ in range(self.random.randint(2, 4)):
-            self._new("start")
+            self.open[self._new("start")] = {"a"}
         for actor in list(self.actors):
             self._add(actor, f"open a {self._file()} {self.random.choice(['r', 'r', 'r', 'rw'])}")
-        while len(self.steps) < length:
+        while len(self.steps) < length and self.actors:
             self._step(self.random.choice(self.actors))
 
     def _add(self, actor: str, command: str) -> None:
         self.steps.append((actor, command))
 
-    def _new(self, verb: str, parent: str = "", more: str = "") -> None:
+    def _new(self, verb: str, parent: str = "", more: str = "") -> str:
         name = f"P{self.started}"
         self.started += 1
         self._add(parent or name, f"{verb} {name} {more}".strip())
         self.actors.append(name)
+        return name
+
+    def _slot(self, actor: str, new: bool = False) -> str:
+        """A slot that is open, mostly."""
+        if new or not self.open[actor] or self.random.random() < 0.05:
+            return self.random.choice(SLOTS)
+        return self.random.choice(sorted(self.open[actor]))
+
+    def _end(self, actor: str) -> None:
+        """Threads of one process have one set of open slots."""
+        gone = self.open[actor]
+        self.actors = [one for one in self.actors if self.open[one] is not gone]
 
     def _file(self) -> str:
         # Mostly one file, by whichever name.
@@ -52,7 +65,7 @@ class Schedule:
 
     def _lock(self, actor: str) -> None:
         r = self.random
-        kind, slot = r.choice(self.kinds), r.choice(SLOTS)
+        kind, slot = r.choice(self.kinds), self._slot(actor)
         wait = " wait" if r.random() < 0.25 else ""
         if kind == "flock":
             self._add(actor, f"flock {slot} {r.choice('xxxu' if self.exclusive else 'sxxuu')}{wait}")
@@ -66,23 +79,29 @@ class Schedule:
     def _step(self, actor: str) -> None:
         r = self.random
         chance = r.random()
-        slot, other = r.choice(SLOTS), r.choice(SLOTS)
+        slot, other = self._slot(actor), self._slot(actor, new=True)
         if chance < 0.55:
             self._lock(actor)
+        elif chance < 0.66:
+            self.open[actor].add(other)
+            self._add(actor, f"open {other} {self._file()} {r.choice(['r', 'r', 'r', 'rw', 'a', 't'])}")
         elif chance < 0.67:
-            self._add(actor, f"open {slot} {self._file()} {r.choice(['r', 'r', 'r', 'rw', 'a', 't'])}")
-        elif chance < 0.68:
-            self._add(actor, f"open {slot} d d")
-        elif chance < 0.71:
+            self.open[actor].add(other)
+            self._add(actor, f"open {other} d d")
+        elif chance < 0.70:
+            self.open[actor].discard(slot)
             self._add(actor, f"close {slot}")
         elif chance < 0.74:
+            self.open[actor].add(other)
             self._add(actor, f"dup {slot} {other} {r.choice(['dup', 'fcntl'])}")
         elif chance < 0.75:
             self._add(actor, f"close-range {slot} {other}")
         elif chance < 0.77:
-            self._add(actor, f"inherit {slot} {r.randint(0, 1)}")
+            self._add(actor, f"inherit {slot} {r.choice([1, 1, 0])}")
         elif chance < 0.79:
-            self._add(actor, f"send {slot} {r.choice(self.actors)} {other}")
+            receiver = r.choice(self.actors)
+            self.open[receiver].add(other)
+            self._add(actor, f"send {slot} {receiver} {other}")
         elif chance < 0.80:
             self._add(actor, f"seek {slot} {r.randint(0, 6)}")
         elif chance < 0.88:
@@ -94,17 +113,22 @@ class Schedule:
 
     def _processes(self, actor: str) -> None:
         r = self.random
-        what = r.choice(["fork", "fork", "thread", "thread", "exec", "spawn", "kill", "exit"])
-        if what in ("fork", "thread", "spawn") and len(self.actors) >= 8:
-            return
-        if what in ("fork", "thread"):
-            self._new(what, actor)
-        elif what == "spawn":
-            self._new(what, actor, r.choice(["posix", "vfork"]))
+        what = r.choice(["fork", "fork", "thread", "exec", "exec", "spawn", "kill", "exit"])
+        slots = self.open[actor]
+        if what in ("exec", "spawn"):
+            for slot in sorted(slots):
+                if r.random() < 0.6:
+                    self._add(actor, f"inherit {slot} 1")
+        if what in ("fork", "thread", "spawn"):
+            if len(self.actors) < 8:
+                more = r.choice(["posix", "vfork"]) if what == "spawn" else ""
+                self.open[self._new(what, actor, more)] = slots if what == "thread" else set(slots)
         elif what == "exec":
-            self._new(what, actor)
+            self._end(actor)
+            self.open[self._new(what, actor)] = slots
         elif len(self.actors) > 2:
             self._add(actor, what)
+            self._end(actor)
 
     def _change(self, actor: str, slot: str) -> None:
         r = self.random

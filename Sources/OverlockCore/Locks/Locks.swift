@@ -94,32 +94,43 @@ enum Locks {
     _ fd: Int32, _ request: LockRequest, _ wait: inout ovl_lock_wait
   ) throws(Errno) -> Int {
     let entry = DescriptorTable.entry(fd)
+    var request = request
+    if wait.began != 0 {
+      request.resume(wait.range)
+    } else {
+      request.resolve(fd) { size(fd, entry) }
+      wait.range = request.range
+      wait.began = 1
+    }
     switch request.action {
     case .drop:
       let r = request.make(fd, waiting: false)
-      if request.kind == .record {
+      if r == 0, request.kind == .record {
         try withScratch { (s) throws(Errno) in
           if let other = try find(fd, entry, s) { other.dropRecords(request) }
         }
       }
       return r
     case .ask:
-      let question = request.asked
+      let question = request
       try check(request.make(fd, waiting: false))
-      guard request.foundNothing else { return 0 }
-      return try withScratch { (s) throws(Errno) -> Int in
-        guard let other = try find(fd, entry, s) else { return 0 }
-        let nothing = request.asked
-        request.askAgain(question)
-        if try other.holder(request) == nil { request.answer(nothing) }
-        return 0
+      // With F_UNLCK the question is about the description's own locks.
+      if request.foundNothing, !question.foundNothing {
+        try withScratch { (s) throws(Errno) in
+          guard let other = try find(fd, entry, s), let found = try other.found(question) else {
+            return
+          }
+          request.answer(found)
+        }
       }
+      request.tell()
+      return 0
     case .take:
       do throws(Errno) {
-        if wait.rounds == 0 { try request.checkFirst(fd) }
+        if wait.blocked == 0 { try request.checkFirst(fd) }
         try signals(&wait)
         let r = try withScratch { (s) throws(Errno) -> Int in
-          try take(fd, entry, request, &wait, s)
+          try take(fd, entry, &request, &wait, s)
         }
         if r != Int(OVL_LOCK_AGAIN) { unblock(&wait) }
         return r
@@ -128,6 +139,21 @@ enum Locks {
         throw error
       }
     }
+  }
+
+  /// How long the object is: its copy, where the descriptor is on a lower.
+  private static func size(_ fd: Int32, _ entry: DescriptorTable.Entry) -> Int {
+    var st = stat()
+    _ = unsafe lx_fstat(fd, &st)
+    guard entry.isLower else { return st.st_size }
+    _ = try? withScratch { (s) throws(Errno) in
+      guard let other = try find(fd, entry, s) else { return }
+      var copy = stat()
+      if unsafe lx_fstatat(AT_FDCWD, other.path.terminated, &copy, AT_SYMLINK_NOFOLLOW) == 0 {
+        st = copy
+      }
+    }
+    return st.st_size
   }
 
   /// Signals are blocked but in the program's own call, and here between two looks, where a handler may jump away:
@@ -153,7 +179,7 @@ enum Locks {
   /// look again every few milliseconds: no descriptor for reading can wait there for the end of a read lock, and
   /// what we took there while waiting would be in the way of others.
   private static func take(
-    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest,
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: inout LockRequest,
     _ wait: inout ovl_lock_wait, _ s: Scratch
   ) throws(Errno) -> Int {
     if wait.slept != 0 {

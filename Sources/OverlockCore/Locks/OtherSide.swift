@@ -5,8 +5,6 @@ import CLinux
 struct OtherSide {
   let overlay: Overlay
   let shown: UInt64
-  /// The descriptor of the program that the call is about.
-  let fd: Int32
   let isLower: Bool
   /// The real path of the other inode.
   let path: PathBuffer
@@ -18,7 +16,6 @@ struct OtherSide {
   init(_ overlay: Overlay, _ shown: UInt64, _ fd: Int32, isLower: Bool, _ path: PathBuffer) {
     self.overlay = overlay
     self.shown = shown
-    self.fd = fd
     self.isLower = isLower
     self.path = path
     sibling = RecordLocks.sibling(overlay, shown, lower: !isLower, but: fd) ?? -1
@@ -31,25 +28,47 @@ struct OtherSide {
           AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)))
   }
 
-  /// Who has a lock there that is in the way of the request (0: not known who); nil: nobody. Writes it for an
-  /// asker. An inode that may not be opened cannot be asked: nothing is in the way. Errors: ENOLCK: there is
-  /// no descriptor, memory or process left to ask with.
+  /// Who has a lock there that is in the way of the request (0: not known who); nil: nobody. An inode that may
+  /// not be opened cannot be asked: nothing is in the way. Errors: ENOLCK: there is no descriptor, memory or
+  /// process left to ask with.
   func holder(_ request: LockRequest) throws(Errno) -> Int32? {
-    do throws(Errno) {
-      switch request.kind {
-      case .record:
-        if sibling >= 0 { return try ask(sibling, F_GETLK, request) }
-        return try ask(F_GETLK, request)
-      // Not through the sibling: its own locks are in the way of these too.
-      case .description:
-        return try sibling >= 0 ? askApart(request) : ask(F_OFD_GETLK, request)
-      case .whole:
-        let operation = request.flockOperation | LOCK_NB
-        let r = try apart { (other) throws(Errno) in
-          lx_flock(other, operation) == -Int(EWOULDBLOCK) ? 1 : 0
-        }
-        return r == 1 ? 0 : nil
+    if request.kind != .whole {
+      guard let found = try found(request) else { return nil }
+      return max(found.l_pid, 0)
+    }
+    let operation = request.flockOperation | LOCK_NB
+    let r = try asking { () throws(Errno) in
+      try apart { (other) throws(Errno) in
+        lx_flock(other, operation) == -Int(EWOULDBLOCK) ? 1 : 0
       }
+    }
+    return r == 1 ? 0 : nil
+  }
+
+  /// The lock of a range there that is in the way of the request. Errors: ENOLCK.
+  func found(_ request: LockRequest) throws(Errno) -> flock? {
+    let type = request.isExclusive ? F_WRLCK : F_RDLCK
+    let answer = try asking { () throws(Errno) in
+      var range = request.elsewhere(type: type)
+      if request.kind == .record, sibling >= 0 {
+        try unsafe check(lx_lock(sibling, F_GETLK, &range))
+      } else if sibling >= 0 {
+        // Not through the sibling: its own locks are in the way too.
+        range = try askApart(range)
+      } else {
+        let other = try open()
+        defer { _ = lx_close(other) }
+        try unsafe check(lx_lock(other, request.kind == .record ? F_GETLK : F_OFD_GETLK, &range))
+      }
+      return range
+    }
+    guard let answer, answer.l_type != Int16(F_UNLCK) else { return nil }
+    return answer
+  }
+
+  private func asking<R>(_ body: () throws(Errno) -> R) throws(Errno) -> R? {
+    do throws(Errno) {
+      return try body()
     } catch {
       switch error.rawValue {
       case EMFILE, ENFILE, ENOMEM, EAGAIN: throw Errno(rawValue: ENOLCK)
@@ -68,44 +87,18 @@ struct OtherSide {
   }
 
   /// What a child finds, whose memory is a copy: it comes back through a page that both see.
-  private func askApart(_ request: LockRequest) throws(Errno) -> Int32? {
+  private func askApart(_ question: flock) throws(Errno) -> flock {
     let size = MemoryLayout<flock>.size
     guard
-      let page = unsafe lx_mmap(
-        size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1)
+      let page = unsafe lx_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1)
     else { throw .noMemory }
     defer { _ = unsafe lx_munmap(page, size) }
-    let found = unsafe page.assumingMemoryBound(to: flock.self)
-    unsafe found.pointee = question(request)
+    let shared = unsafe page.assumingMemoryBound(to: flock.self)
+    unsafe shared.pointee = question
     _ = try Apart.run { () throws(Errno) in
-      try unsafe check(lx_lock(try open(), F_OFD_GETLK, found))
+      try unsafe check(lx_lock(try open(), F_OFD_GETLK, shared))
     }
-    return unsafe holder(found.pointee, request)
-  }
-
-  private func ask(_ command: Int32, _ request: LockRequest) throws(Errno) -> Int32? {
-    let other = try open()
-    defer { _ = lx_close(other) }
-    return try ask(other, command, request)
-  }
-
-  private func ask(_ other: Int32, _ command: Int32, _ request: LockRequest) throws(Errno) -> Int32?
-  {
-    var found = question(request)
-    try unsafe check(lx_lock(other, command, &found))
-    return holder(found, request)
-  }
-
-  private func holder(_ found: flock, _ request: LockRequest) -> Int32? {
-    if found.l_type == Int16(F_UNLCK) { return nil }
-    if request.action == .ask { request.answer(found) }
-    return max(found.l_pid, 0)
-  }
-
-  private func question(_ request: LockRequest) -> flock {
-    var st = stat()
-    _ = unsafe lx_fstatat(AT_FDCWD, path.terminated, &st, AT_SYMLINK_NOFOLLOW)
-    return request.absolute(fd, size: st.st_size)
+    return unsafe shared.pointee
   }
 
   /// Whether anybody has any lock there.
@@ -114,10 +107,7 @@ struct OtherSide {
   /// Drops this process's record locks there, in the range of the request.
   func dropRecords(_ request: LockRequest) {
     guard sibling >= 0 else { return }
-    var st = stat()
-    _ = unsafe lx_fstat(sibling, &st)
-    var range = request.absolute(fd, size: st.st_size)
-    range.l_type = Int16(F_UNLCK)
+    var range = request.elsewhere(type: F_UNLCK)
     _ = unsafe lx_lock(sibling, F_SETLK, &range)
   }
 }
