@@ -135,6 +135,8 @@ long ovl_realpath(const char *path, char *buffer);
 /* To be called before the kernel closes or replaces the descriptor / after it made a copy. */
 void ovl_fd_closing(int fd);
 void ovl_fd_closing_range(unsigned first, unsigned last);
+/* A descriptor came from another process. */
+void ovl_fd_received(int fd);
 void ovl_fd_duplicated(int from, int to);
 /* fd (ignored if negative) was opened by a path outside of every overlay: it is a plain descriptor
  * even where it sits on a layer. */

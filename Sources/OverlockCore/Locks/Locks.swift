@@ -79,13 +79,16 @@ enum Locks {
     return kept
   }
 
-  /// Whether nobody on the other inode is in the way of a lock that was taken.
+  /// Whether nobody on the other inode is in the way of a lock that was taken. What the process had of the range
+  /// there is replaced by it.
   private static func isFree(
     _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
   ) throws(Errno) -> Bool {
     try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
       guard let other else { return true }
-      return try other.holder(request) == nil
+      if try other.holder(request) != nil { return false }
+      other.dropRecords(request)
+      return true
     }
   }
 
@@ -190,6 +193,7 @@ enum Locks {
     let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
       if let holder = try other?.holder(request) { return .refusedThere(by: holder) }
       let r = request.make(fd, waiting: false)
+      if r == 0 { other?.dropRecords(request) }
       return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
     }
     if case .done(let r) = attempt { return r }

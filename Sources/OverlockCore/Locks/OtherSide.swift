@@ -106,7 +106,7 @@ struct OtherSide {
 
   /// Drops this process's record locks there, in the range of the request.
   func dropRecords(_ request: LockRequest) {
-    guard sibling >= 0 else { return }
+    guard request.kind == .record, sibling >= 0 else { return }
     var range = request.elsewhere(type: F_UNLCK)
     _ = unsafe lx_lock(sibling, F_SETLK, &range)
   }
