@@ -39,9 +39,13 @@ HOOKED(int, flock, int fd, int operation) {
   switch (ovl_lock_course(fd, OVL_FLOCK, &seen)) {
   case OVL_LOCK_ACROSS: return ovl_lock_waiting(fd, OVL_FLOCK, argument);
   case OVL_LOCK_CHECKED: {
-    const int r = NEXT(flock)(fd, operation);
-    if (r != 0 || !ovl_lock_disturbed(&seen)) return r;
-    return ovl_lock_again(fd, OVL_FLOCK, argument);
+    const int before = errno, r = NEXT(flock)(fd, operation);
+    if (!ovl_lock_disturbed(&seen)) return r;
+    if (r == 0) return ovl_lock_again(fd, OVL_FLOCK, argument);
+    if (errno != EWOULDBLOCK) return r;
+    /* It may be the copy-up that looks whether somebody has a lock here. */
+    ovl_set_errno(before);
+    return ovl_lock_waiting(fd, OVL_FLOCK, argument);
   }
   default: return NEXT(flock)(fd, operation);
   }

@@ -101,8 +101,8 @@ struct OtherSide {
     return unsafe shared.pointee
   }
 
-  /// Whether anybody has any lock there.
-  var isFree: Bool { sibling < 0 && !overlay.isLocked(path) }
+  /// Whether nobody, this process included, has any lock there.
+  var isFree: Bool { !overlay.isLocked(path) }
 
   /// Drops this process's record locks there, in the range of the request.
   func dropRecords(_ request: LockRequest) {
