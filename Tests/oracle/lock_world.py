@@ -238,8 +238,14 @@ class Overlay(World):
         return {**super().environment(), "LD_PRELOAD": self.library,
                 "OVERLOCK": f"{options},target={self.tree},registry={self.base}/registry"}
 
-    def marks(self) -> list[str]:
-        """What is left in the workdir that should not be, when nobody is alive."""
+    def left(self) -> list[str]:
+        """Marks of contested origins, and copies on their way."""
         root = f"{self.base}/work/overlock"
-        return [os.path.relpath(os.path.join(where, name), root) for folder in ("copyup",)
+        return [os.path.relpath(os.path.join(where, name), root) for folder in ("copyup", "contested")
                 for where, _, files in os.walk(f"{root}/{folder}") for name in files]
+
+    def content(self, name: str) -> str:
+        """What the overlay shows."""
+        upper = f"{self.base}/up/{name}"
+        with open(upper if os.path.exists(upper) else f"{self.tree}/{name}") as file:
+            return file.read()

@@ -204,6 +204,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="print every step")
     options = parser.parse_args()
+    if not os.path.isfile(options.library):
+        raise SystemExit(f"locks: --library {options.library!r}: no such file; build it first")
     options.library = os.path.realpath(options.library)
     passed = failed = 0
     jobs = [(seed, options) for seed in range(options.seed, options.seed + options.seeds)]

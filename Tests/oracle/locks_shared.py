@@ -135,6 +135,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--verbose", action="store_true", help="print every step")
     options = parser.parse_args()
+    if not os.path.isfile(options.library):
+        raise SystemExit(f"locks_shared: --library {options.library!r}: no such file; build it first")
     library = os.path.realpath(options.library)
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="overlock-locks-") as scratch:
