@@ -5,12 +5,13 @@ For each scenario a process is killed at its first step, its second, and so on, 
 who is alive must still exclude the others, nothing of the dead one's must, and when all is given up no mark of a
 contested origin and no half copy may be left.
 
-    locks_crash.py --library .build/debug/liboverlock.so [--scenario TEXT]
+    locks_crash.py --library .build/debug/liboverlock.so [--scenario TEXT] [--jobs N]
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
@@ -118,22 +119,24 @@ class Attempt:
             self.problems.append(f"the file holds {content!r}")
 
 
-def scenario(name: str, kind: str, library: str, scratch: str) -> tuple[int, list[str]]:
+def scenario(job: tuple[str, str, str]) -> tuple[int, list[str]]:
+    name, kind, library = job
     before, victim = SCENARIOS[name]
     problems: list[str] = []
-    for step in range(1, STEPS_AT_MOST):
-        world = Overlay(f"{scratch}/world", library)
-        attempt = Attempt(world, kind, step)
-        try:
-            killed = attempt.go(before, victim)
-        except Lost as lost:
-            attempt.problems.append(str(lost))
-            killed = True
-        finally:
-            world.close()
-        problems += [f"step {step}: {problem}" for problem in attempt.problems]
-        if not killed:
-            return step - 1, problems
+    with tempfile.TemporaryDirectory(prefix="overlock-locks-") as scratch:
+        for step in range(1, STEPS_AT_MOST):
+            world = Overlay(f"{scratch}/world", library)
+            attempt = Attempt(world, kind, step)
+            try:
+                killed = attempt.go(before, victim)
+            except Lost as lost:
+                attempt.problems.append(str(lost))
+                killed = True
+            finally:
+                world.close()
+            problems += [f"step {step}: {problem}" for problem in attempt.problems]
+            if not killed:
+                return step - 1, problems
     return STEPS_AT_MOST, [*problems, "still killed"]
 
 
@@ -142,22 +145,22 @@ def main() -> int:
     parser.add_argument("--library", required=True)
     parser.add_argument("--scenario", default="", help="only those whose name contains this")
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     if not os.path.isfile(options.library):
         raise SystemExit(f"locks_crash: --library {options.library!r}: no such file; build it first")
+    library = os.path.realpath(options.library)
+    jobs = [(name, kind, library) for name in SCENARIOS if options.scenario in name
+            for kind in options.kinds.split(",")]
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    with tempfile.TemporaryDirectory(prefix="overlock-locks-") as scratch:
-        for name in SCENARIOS:
-            if options.scenario not in name:
-                continue
-            for kind in options.kinds.split(","):
-                steps, problems = scenario(name, kind, os.path.realpath(options.library), scratch)
-                outcome = "failed" if problems else "passed" if steps else "skipped"
-                counts[outcome] += 1
-                print(f"{name}, {kind}: {outcome}, {steps} steps"
-                      + (" (the library has no steps here)" if outcome == "skipped" else ""), flush=True)
-                for problem in problems:
-                    print(f"  {problem}")
+    with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+        for (name, kind, _), (steps, problems) in zip(jobs, pool.imap(scenario, jobs)):
+            outcome = "failed" if problems else "passed" if steps else "skipped"
+            counts[outcome] += 1
+            print(f"{name}, {kind}: {outcome}, {steps} steps"
+                  + (" (the library has no steps here)" if outcome == "skipped" else ""), flush=True)
+            for problem in problems:
+                print(f"  {problem}")
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
     return 1 if counts["failed"] or not counts["passed"] else 0
 

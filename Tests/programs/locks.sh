@@ -143,7 +143,12 @@ done
 
 gcc -O1 -Wall -pthread "$HERE/lib/storm.c" -o "$AUX/storm"
 ignoring='locked' like_plain "a storm of signals whose handlers lock, over eight threads that lock" <<'BODY'
-"$AUX/storm" locked 120 1000 2>/dev/null
+"$AUX/storm" locked 120 ${STORM_SIGNALS:-1000} 2>/dev/null
+BODY
+
+gcc -O1 -Wall "$HERE/lib/steady.c" -o "$AUX/steady"
+ignoring='locked' like_plain "a lock that nobody else wants is not refused while the file is copied up" <<'BODY'
+"$AUX/steady" locked 120
 BODY
 
 for program in lockerrors spawned leaks killed; do
