@@ -21,7 +21,7 @@ build: ## the library and the command, in .build/release
 
 test: ## sets up, builds, and runs every test suite
 	.ci/setup
-	.ci/suites build unit coverage exports programs oracle oracle2 locks user crash crash-user
+	.ci/suites build unit coverage exports programs oracle oracle2 locks locks-shared user crash crash-user crash-locks
 
 lint: ## swift-format, findings are errors
 	.ci/suites lint
@@ -46,6 +46,13 @@ torture: build ## hours of the oracle with new seeds, and a kill at every step
 	$(SWIFT) build
 	python3 Tests/oracle/crash.py --library .build/debug/liboverlock.so
 	python3 Tests/oracle/crash.py --library .build/debug/liboverlock.so --unprivileged
+	python3 Tests/oracle/locks_crash.py --library .build/debug/liboverlock.so --jobs $(JOBS)
+	python3 Tests/oracle/locks.py --library $(RELEASE)/liboverlock.so --seed $(or $(SEED),$$RANDOM$$RANDOM) \
+	  --seeds $(or $(TORTURE_SEEDS),5000) --steps 200 --jobs $(JOBS)
+	python3 Tests/oracle/locks_shared.py --library $(RELEASE)/liboverlock.so --seed $(or $(SEED),$$RANDOM$$RANDOM) \
+	  --seeds $(or $(TORTURE_SEEDS),5000) --steps 200
+	LIMIT_S=600 KILLS=20000 STORM_SIGNALS=200000 LEAK_CYCLES=10000 SEED=$(or $(SEED),$$RANDOM) \
+	  Tests/programs/run.sh --only locks
 	$(ORACLE) --library $(RELEASE)/liboverlock.so --seed $(or $(SEED),$$RANDOM$$RANDOM) \
 	  --seeds $(or $(TORTURE_SEEDS),5000) --operations 1000
 	$(ORACLE) --library $(RELEASE)/liboverlock.so --seed $(or $(SEED),$$RANDOM$$RANDOM) \

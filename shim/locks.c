@@ -23,7 +23,7 @@ int ovl_lock_waiting(int fd, int command, void *argument) {
     const long r = ovl_lock_across(fd, command, argument, &wait);
     if (r == OVL_LOCK_SLEEP) {
       const int slept = command == OVL_FLOCK ? NEXT(flock)(fd, (int)(intptr_t)argument)
-                                             : NEXT(fcntl)(fd, command, argument);
+                                             : NEXT(fcntl)(fd, command, &wait.range);
       if (slept != 0) return slept;
     } else if (r == OVL_LOCK_AGAIN) {
       /* As in the kernel's call; flock is no cancellation point. */
@@ -47,9 +47,13 @@ HOOKED(int, flock, int fd, int operation) {
   switch (ovl_lock_course(fd, OVL_FLOCK, &seen)) {
   case OVL_LOCK_ACROSS: return ovl_lock_waiting(fd, OVL_FLOCK, argument);
   case OVL_LOCK_CHECKED: {
-    const int r = NEXT(flock)(fd, operation);
-    if (r != 0 || !ovl_lock_disturbed(&seen)) return r;
-    return ovl_lock_again(fd, OVL_FLOCK, argument);
+    const int before = errno, r = NEXT(flock)(fd, operation);
+    if (!ovl_lock_disturbed(&seen)) return r;
+    if (r == 0) return ovl_lock_again(fd, OVL_FLOCK, argument);
+    if (errno != EWOULDBLOCK) return r;
+    /* It may be the copy-up that looks whether somebody has a lock here. */
+    ovl_set_errno(before);
+    return ovl_lock_waiting(fd, OVL_FLOCK, argument);
   }
   default: return NEXT(flock)(fd, operation);
   }

@@ -155,11 +155,25 @@ HOOKED(ssize_t, __recvfrom_chk, int fd, void *data, size_t size, size_t capacity
   return r;
 }
 
+/* Descriptors that came with a message. */
+static void receive(struct msghdr *message) {
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      ovl_fd_received(fd);
+    }
+  }
+}
+
 HOOKED(ssize_t, recvmsg, int fd, struct msghdr *message, int flags) {
   const socklen_t room =
       OVL_ON() && message != NULL && message->msg_name != NULL ? message->msg_namelen : 0;
   const ssize_t r = NEXT(recvmsg)(fd, message, flags);
   if (r >= 0 && room != 0) show(message->msg_name, &message->msg_namelen, room);
+  if (OVL_ON() && r >= 0) receive(message);
   return r;
 }
 
@@ -171,6 +185,7 @@ HOOKED(int, recvmmsg, int fd, struct mmsghdr *messages, unsigned count, int flag
   for (int i = 0; OVL_ON() && i < r; i++) {
     struct msghdr *m = &messages[i].msg_hdr;
     if (m->msg_name != NULL) show(m->msg_name, &m->msg_namelen, m->msg_namelen);
+    receive(m);
   }
   return r;
 }

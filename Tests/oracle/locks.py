@@ -1,202 +1,225 @@
 #!/usr/bin/env python3
-"""Random schedules of lock calls over several processes, in a plain directory and in an overlay whose lower
-has the files: every answer must be the same, whatever is copied up in between.
+"""Random schedules of lock calls over several processes and threads, in a plain directory and in an overlay whose
+lower has the files: every answer must be the same, and the same calls must sleep, whatever is copied up in between.
 
-    locks.py --library LIB [--seed N] [--seeds N] [--steps N] [--verbose]
+    locks.py --library LIB [--seed N] [--seeds N] [--steps N] [--jobs N] [--verbose]
 
-A schedule is steps of one process at a time: open, dup, close, flock, fcntl's two kinds of locks, F_GETLK,
-and calls that copy a file up. Nothing waits: a wait is tried where its outcome is known (Tests/programs).
+A seed that differs is printed with its shortest prefix and the command that replays it.
+
+Compared is what is said somewhere. It is not of several waiters who gets a lock: of one object one waits at a time.
+It is not which of several locks in the way F_GETLK shows: it must be one of those that the plain file has, or a part
+of it. And it is not who of a circle gets EDEADLK: one must, then the schedule ends.
 """
+
+from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
-import random
-import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+from dataclasses import dataclass, field
 
-CHILD = r"""
-import errno, fcntl, os, struct, sys
-
-fds = {}
-names = {}
-TYPES = {"r": fcntl.F_RDLCK, "w": fcntl.F_WRLCK, "u": fcntl.F_UNLCK}
-MODES = {"r": os.O_RDONLY, "rw": os.O_RDWR, "a": os.O_WRONLY | os.O_APPEND}
-OPERATIONS = {"s": fcntl.LOCK_SH, "x": fcntl.LOCK_EX, "u": fcntl.LOCK_UN}
-F_OFD_SETLK = 37
+from lock_schedule import Schedule, Step
+from lock_world import Lost, Overlay, World
 
 
-def request(kind, whence, start, length):
-    return struct.pack("hhqqi4x", TYPES[kind], int(whence), int(start), int(length), 0)
+@dataclass
+class Course:
+    """What a schedule came to: the steps that were done, with both answers, and what is wrong."""
+
+    done: list[str] = field(default_factory=list)
+    wrong: str = ""
+    ended: bool = False
 
 
-def perform(words):
-    verb = words[0]
-    if verb == "open":
-        fds[words[1]] = os.open(words[2], MODES[words[3]])
-    elif verb == "close":
-        os.close(fds.pop(words[1]))
-    elif verb == "dup":
-        fds[words[2]] = os.dup(fds[words[1]])
-    elif verb == "seek":
-        os.lseek(fds[words[1]], int(words[2]), os.SEEK_SET)
-    elif verb == "flock":
-        fcntl.flock(fds[words[1]], OPERATIONS[words[2]] | fcntl.LOCK_NB)
-    elif verb == "record":
-        fcntl.fcntl(fds[words[1]], fcntl.F_SETLK, request(*words[2:]))
-    elif verb == "description":
-        fcntl.fcntl(fds[words[1]], F_OFD_SETLK, request(*words[2:]))
-    elif verb == "ask":
-        kind, _, start, length, pid = struct.unpack(
-            "hhqqi4x", fcntl.fcntl(fds[words[1]], fcntl.F_GETLK, request(*words[2:])))
-        if kind == fcntl.F_UNLCK:
-            return "free"
-        return f"held {kind} {start} {length} {names.get(pid, pid)}"
-    elif verb == "write":
-        os.write(fds[words[1]], b"x")
-    elif verb == "chmod":
-        os.chmod(words[1], int(words[2], 8))
-    elif verb == "pid":
-        return str(os.getpid())
-    elif verb == "names":
-        names.update({int(word.split("=")[1]): word.split("=")[0] for word in words[1:]})
-    return "ok"
+class Run:
+    """One schedule, a step at a time in both worlds."""
 
+    def __init__(self, plain: World, overlay: World) -> None:
+        self.plain, self.overlay = plain, overlay
+        self.worlds = (plain, overlay)
+        self.course = Course()
 
-for line in sys.stdin:
-    try:
-        answer = perform(line.split())
-    except OSError as error:
-        answer = errno.errorcode[error.errno]
-    except KeyError:
-        answer = "none"
-    print(answer, flush=True)
-"""
+    def go(self, steps: list[Step]) -> Course:
+        try:
+            for index, (actor, command) in enumerate(steps):
+                self._step(index, actor, command)
+                if self.course.wrong or self.course.ended:
+                    break
+        except Lost as lost:
+            self._wrong(f"{lost}")
+        finally:
+            for world in self.worlds:
+                world.close()
+        return self.course
 
+    def _wrong(self, what: str) -> None:
+        self.course.wrong = self.course.wrong or what
 
-class Process:
-    def __init__(self, directory, environment):
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            cwd=directory, env=environment)
-
-    def do(self, command):
-        self.child.stdin.write(command + "\n")
-        self.child.stdin.flush()
-        return self.child.stdout.readline().strip()
-
-    def end(self):
-        self.child.stdin.close()
-        self.child.wait()
-
-
-def schedule(seed, steps):
-    r = random.Random(seed)
-    processes = r.randint(2, 4)
-    kinds = r.choice([["flock"], ["record", "ask"], ["description", "ask"],
-                      ["flock", "record", "description", "ask"]])
-    known = set()
-    result = []
-
-    def bind(process, name):
-        if (process, name) in known:
-            result.append((process, f"close {name}"))
-        known.add((process, name))
-
-    for process in range(processes):
-        bind(process, "a")
-        result.append((process, f"open a {r.choice('ffg')} {r.choice(['r', 'r', 'r', 'rw'])}"))
-    while len(result) < steps:
-        process, name, chance = r.randrange(processes), r.choice("abcd"), r.random()
-        if chance < 0.10:
-            bind(process, name)
-            result.append((process, f"open {name} {r.choice('ffg')} {r.choice(['r', 'r', 'rw', 'a'])}"))
-        elif chance < 0.14:
-            known.discard((process, name))
-            result.append((process, f"close {name}"))
-        elif chance < 0.17:
-            other = r.choice("abcd")
-            if other != name and (process, name) in known:
-                bind(process, other)
-                result.append((process, f"dup {name} {other}"))
-        elif chance < 0.19:
-            result.append((process, f"chmod {r.choice('fg')} 64{r.randint(0, 6)}"))
-        elif chance < 0.21:
-            result.append((process, f"write {name}"))
-        elif chance < 0.23:
-            result.append((process, f"seek {name} {r.randint(0, 6)}"))
+    def _step(self, index: int, name: str, command: str) -> None:
+        words = command.split()
+        verb = words[0]
+        if verb == "start":
+            for world in self.worlds:
+                world.start(words[1])
+            return
+        actor = self.plain.actors.get(name)
+        if actor is None or not self._may(name, words):
+            return
+        if verb == "interrupt":
+            answers = self._interrupt(name, int(words[1]))
+        elif verb in ("kill", "exit"):
+            answers = [world.end(name, signal.SIGKILL if verb == "kill" else 0) for world in self.worlds]
+        elif verb in ("flock", "lockf", "record", "description"):
+            answers = self._lock(name, command)
         else:
-            kind = r.choice(kinds)
-            if kind == "flock":
-                result.append((process, f"flock {name} {r.choice('sxxuu')}"))
+            answers = [world.do(name, command) for world in self.worlds]
+        self._compare(index, name, command, *answers)
+        self._wake(index)
+
+    def _may(self, name: str, words: list[str]) -> bool:
+        """Whether a step can be done, and comes to something certain."""
+        actor, verb = self.plain.actors[name], words[0]
+        if verb == "interrupt":
+            return bool(actor.waiting)
+        if verb in ("kill", "exit", "exec"):
+            others = {one.pid for one in self.plain.actors.values()} - {actor.pid}
+            if verb != "kill" and actor.waiting or not others and verb != "exec":
+                return False
+            return True
+        if verb == "send":
+            receiver = self.plain.actors.get(words[2])
+            if receiver is None or receiver.waiting or words[2] == name:
+                return False
+        if words[1:] and verb in ("close", "open", "dup", "close-range", "send"):
+            # A descriptor that a thread waits with is not closed: what comes of that is not said.
+            pid = self.plain.actors[words[2]].pid if verb == "send" else actor.pid
+            if any(self.plain.actors[mate].waiting for mate in self.plain.mates(pid)):
+                return False
+        return not actor.waiting
+
+    def _lock(self, name: str, command: str) -> list[str]:
+        words = command.split()
+        if words[-1] != "wait":
+            return [world.do(name, command) for world in self.worlds]
+        inode = self.plain.object_of(name, words[1])
+        waiters = [one for one in self.plain.actors.values() if one.waiting]
+        if any(self.plain.object_of_waiter[one.name] == inode for one in waiters):
+            return self._lock(name, command.removesuffix(" wait"))
+        answers = []
+        for world in self.worlds:
+            world.tell(name, command)
+            world.actors[name].waiting = command
+            if world is self.overlay and answers[0] not in ("sleeps", "EDEADLK"):
+                answers.append(world.answer(name))
                 continue
-            whence = r.choice([0, 0, 0, 0, 1, 2])
-            start = r.randint(0, 8) if whence < 2 else r.randint(-4, 2)
-            length = r.choice([0, 1, 3, 5, -1])
-            type_ = r.choice("rw") if kind == "ask" else r.choice("rrwwu")
-            result.append((process, f"{kind} {name} {type_} {whence} {start} {length}"))
-    return processes, result
+            said = world.settle(name)
+            answers.append("sleeps" if said is None else said)
+        self.plain.object_of_waiter[name] = inode
+        if "EDEADLK" in answers and answers[0] != answers[1]:
+            return self._circle(name, answers)
+        if answers[0] == "EDEADLK":
+            self.course.ended = True
+        return answers
+
+    def _circle(self, name: str, answers: list[str]) -> list[str]:
+        """The kernel refuses whoever closes a circle. Over two inodes it is one of those who wait."""
+        if answers[1] != "sleeps":
+            return answers
+        self.course.ended = True
+        for other, actor in self.overlay.actors.items():
+            if actor.waiting and (other == name or actor.pid != self.overlay.actors[name].pid):
+                self.overlay._patiently(actor.connection, "a circle is not seen")
+                return ["EDEADLK", self.overlay.answer(other)]
+        return answers
+
+    def _interrupt(self, name: str, number: int) -> list[str]:
+        """SIGUSR1 ends the wait, SIGUSR2's handler restarts it."""
+        answers = []
+        for world in self.worlds:
+            world.interrupt(name, number)
+            said = world.answer(name) if world is self.overlay and answers[0] != "sleeps" else world.settle(name)
+            answers.append("sleeps" if said is None else said)
+        return answers
+
+    def _wake(self, index: int) -> None:
+        """Who waited may have the lock now."""
+        for name in [name for name, actor in self.plain.actors.items() if actor.waiting]:
+            command = self.plain.actors[name].waiting
+            plain = self.plain.settle(name)
+            overlay = self.overlay.settle(name) if plain is None else self.overlay.answer(name)
+            if plain is not None or overlay is not None:
+                self._compare(index, name, f"({command})", plain or "sleeps", overlay or "sleeps")
+
+    def _compare(self, index: int, name: str, command: str, plain: str, overlay: str) -> None:
+        self.course.done.append(f"{index} {name} {command}: {plain} | {overlay}")
+        if plain != overlay and not self._is_held(name, command, plain, overlay):
+            self._wrong(f"step {index}, {name} {command}: plain {plain}, overlay {overlay}")
+
+    def _is_held(self, name: str, command: str, plain: str, overlay: str) -> bool:
+        """Whether an asker was shown another lock, or a part of one, that the plain file has too."""
+        if not (command.startswith("ask") and plain.startswith("held") and overlay.startswith("held")):
+            return False
+        _, kind, start, length, holder = overlay.split()
+        first, last = int(start), int(start) + int(length) - 1 if int(length) else -1
+        return any(kind == k and holder == h and first >= f and (l == -1 or last != -1 and last <= l)
+                   for k, f, l, h in self.plain.held(name, command.split()[1]))
 
 
-def run(world, library, count, steps, scratch):
-    base = os.path.join(scratch, world)
-    shutil.rmtree(base, ignore_errors=True)
-    for folder in ("low", "up", "work"):
-        os.makedirs(os.path.join(base, folder))
-    tree = os.path.join(base, "low")
-    for name in "fg":
-        with open(os.path.join(tree, name), "w") as file:
-            file.write("twenty bytes of data")
-    environment = {k: v for k, v in os.environ.items() if k not in ("OVERLOCK", "LD_PRELOAD")}
-    if world == "overlay":
-        environment["LD_PRELOAD"] = library
-        environment["OVERLOCK"] = (
-            f"lowerdir={tree},upperdir={base}/up,workdir={base}/work,target={tree},registry={scratch}/registry")
-    processes = [Process(tree, environment) for _ in range(count)]
-    pids = " ".join(f"P{i}={process.do('pid')}" for i, process in enumerate(processes))
-    for process in processes:
-        process.do("names " + pids)
-    answers = [processes[i].do(command) for i, command in steps]
-    for process in processes:
-        process.end()
-    return answers
+def attempt(steps: list[Step], library: str, scratch: str) -> Course:
+    plain = World(f"{scratch}/plain")
+    plain.object_of_waiter = {}
+    return Run(plain, Overlay(f"{scratch}/overlay", library)).go(steps)
 
 
-def same(command, plain, overlay):
-    if plain == overlay:
-        return True
-    # Of several locks in the way F_GETLK shows one, and which is not said anywhere.
-    return command.startswith("ask") and plain.startswith("held") and overlay.startswith("held")
+def play(job: tuple[int, argparse.Namespace]) -> tuple[int, Course]:
+    seed, options = job
+    with tempfile.TemporaryDirectory(prefix="overlock-locks-") as scratch:
+        return seed, attempt(Schedule(seed, options.steps).steps, options.library, scratch)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def shorten(seed: int, course: Course, options: argparse.Namespace) -> Course:
+    """Leaves out, one after the other, the steps without which it still goes wrong."""
+    steps = Schedule(seed, options.steps).steps
+    steps = steps[:int(course.done[-1].split()[0]) + 1]
+    index = len(steps) - 2
+    with tempfile.TemporaryDirectory(prefix="overlock-locks-") as scratch:
+        while index >= 0:
+            fewer = steps[:index] + steps[index + 1:]
+            shorter = attempt(fewer, options.library, scratch) if steps[index][1][:5] != "start" else Course()
+            if shorter.wrong:
+                steps, course = fewer, shorter
+            index -= 1
+    return course
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--library", required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--verbose", action="store_true", help="print every step")
     options = parser.parse_args()
-    library = os.path.realpath(options.library)
+    if not os.path.isfile(options.library):
+        raise SystemExit(f"locks: --library {options.library!r}: no such file; build it first")
+    options.library = os.path.realpath(options.library)
     passed = failed = 0
-    with tempfile.TemporaryDirectory(prefix="overlock-locks-") as scratch:
-        os.mkdir(os.path.join(scratch, "registry"), 0o700)
-        for seed in range(options.seed, options.seed + options.seeds):
-            count, steps = schedule(seed, options.steps)
-            plain = run("plain", library, count, steps, scratch)
-            overlay = run("overlay", library, count, steps, scratch)
-            wrong = next((i for i, (_, command) in enumerate(steps)
-                          if not same(command, plain[i], overlay[i])), None)
-            if wrong is None:
+    jobs = [(seed, options) for seed in range(options.seed, options.seed + options.seeds)]
+    with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+        for seed, course in pool.imap(play, jobs):
+            if options.verbose:
+                print("\n".join(course.done))
+            if not course.wrong:
                 passed += 1
                 continue
             failed += 1
-            process, command = steps[wrong]
-            print(f"seed {seed}: step {wrong}, P{process} {command}: plain {plain[wrong]}, overlay {overlay[wrong]}")
-            if options.verbose:
-                for i in range(wrong + 1):
-                    print(f"  P{steps[i][0]} {steps[i][1]}: {plain[i]} | {overlay[i]}")
+            print(f"seed {seed}: {course.wrong}", flush=True)
+            print("\n".join("  " + line for line in shorten(seed, course, options).done), flush=True)
+            print(f"  replay: locks.py --library {options.library} --seed {seed} --seeds 1 --steps {options.steps}")
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed or not passed else 0
 

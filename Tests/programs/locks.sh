@@ -143,8 +143,42 @@ done
 
 gcc -O1 -Wall -pthread "$HERE/lib/storm.c" -o "$AUX/storm"
 ignoring='locked' like_plain "a storm of signals whose handlers lock, over eight threads that lock" <<'BODY'
-"$AUX/storm" locked 120 1000 2>/dev/null
+"$AUX/storm" locked 120 ${STORM_SIGNALS:-1000} 2>/dev/null
 BODY
+
+gcc -O1 -Wall "$HERE/lib/steady.c" -o "$AUX/steady"
+ignoring='locked' like_plain "a lock that nobody else wants is not refused while the file is copied up" <<'BODY'
+"$AUX/steady" locked 120
+BODY
+
+for program in lockerrors spawned leaks killed; do
+  gcc -O1 -Wall -pthread "$HERE/lib/$program.c" -o "$AUX/$program"
+done
+ignoring='README|doc|link' like_plain "what each wrong lock call answers, on descriptors of every kind" <<'BODY'
+"$AUX/lockerrors" README src/u1.c doc
+BODY
+ignoring='README' like_plain "children of every kind neither take nor drop what their parent has locked" <<'BODY'
+"$AUX/spawned" README
+BODY
+# What may be left in the workdir when nobody has a lock any more: nothing of copy-ups and contested origins.
+nothing_left() {
+  local left
+  [[ $WORLD == overlock ]] || return 0
+  left=$(find "$SCRATCH"/work/overlock/{copyup,contested} ! -type d)
+  if [[ -z $left ]]; then pass "$1"; else fail "$1" "$left"; fi
+}
+ignoring='u[123].c' like_plain "thousands of rounds of locks leave no descriptor, memory or mapping" <<'BODY'
+"$AUX/leaks" "${LEAK_CYCLES:-2000}" src/u1.c src/u2.c src/u3.c
+BODY
+nothing_left "and nothing in the workdir"
+
+mkdir "$FIXTURE/killed"
+for i in {0..39}; do yes "f$i" | head -n 400 >"$FIXTURE/killed/f$i" || true; done
+ignoring='killed' like_plain "eight processes lock, copy up and are killed at any instruction" <<BODY
+"\$AUX/killed" killed 40 ${KILLS:-150} ${SEED:-1}
+BODY
+nothing_left "and no mark or half copy is left of it"
+rm -r "$FIXTURE/killed"
 
 # Two files, each process has one and wants the other: the kernel refuses whoever closes the circle. Where it leads
 # over two inodes, one of those who wait across is refused.

@@ -10,6 +10,7 @@
  * Return values: 0 or a positive result; -errno (-1 … -4095); or OVL_PASS: the call does not concern
  * an overlay, so call the next libc function with the caller's own arguments. */
 
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -134,6 +135,8 @@ long ovl_realpath(const char *path, char *buffer);
 /* To be called before the kernel closes or replaces the descriptor / after it made a copy. */
 void ovl_fd_closing(int fd);
 void ovl_fd_closing_range(unsigned first, unsigned last);
+/* A descriptor came from another process. */
+void ovl_fd_received(int fd);
 void ovl_fd_duplicated(int from, int to);
 /* fd (ignored if negative) was opened by a path outside of every overlay: it is a plain descriptor
  * even where it sits on a layer. */
@@ -218,7 +221,7 @@ long ovl_lock_verify(int fd, int command, void *argument);
 int ovl_lock_refusal(const char **workdir, const char **reason);
 /* A call that concerns two inodes, and may wait. 0 or -errno as fcntl(2) and flock(2), or what the caller is to
  * do before the next call of it with the same words:
- * OVL_LOCK_SLEEP: make the program's own call, and return if that fails;
+ * OVL_LOCK_SLEEP: make the program's own call, with `range` as its words, and return if that fails;
  * OVL_LOCK_AGAIN: nothing, or let the thread be cancelled. Signals may be blocked meanwhile. */
 enum { OVL_LOCK_SLEEP = 1, OVL_LOCK_AGAIN = 2 };
 struct ovl_lock_wait { /* of zeros before the first call */
@@ -226,6 +229,8 @@ struct ovl_lock_wait { /* of zeros before the first call */
   uint32_t blocked;
   uint32_t slept;
   uint32_t rounds;
+  uint32_t began;
+  struct flock range; /* what is asked for, from the start of the file */
 };
 long ovl_lock_across(int fd, int command, void *argument, struct ovl_lock_wait *wait);
 

@@ -65,6 +65,7 @@ struct ovl_overlay {
 #define OVL_FD_LINKED 16u /* has, or had, several hard links */
 #define OVL_FD_RECORD 32u /* POSIX record locks were asked for through it */
 #define OVL_FD_MARKED 64u /* locks=overlay: its object's origin is marked as locked through the overlay */
+#define OVL_FD_STRANGE 128u /* not known, and not opened here: what it is matters when it is closed */
 
 struct ovl_fd {
   uint64_t word; /* flags:16 overlay:16 layer:32 */
@@ -123,7 +124,7 @@ struct ovl_process {
   uint64_t outside_key;   /* tells this set of overlays apart in caches about outside paths */
   uint32_t longest_layer; /* bytes of the longest layer path */
   uint32_t started;
-  uint32_t record_locks; /* 1: POSIX record locks were asked for on objects of overlays */
+  uint32_t record_locks; /* 0: no POSIX record locks were asked for on objects of overlays (RecordLocks) */
   uint32_t lock_refused; /* 1: a lock was refused since the workdir could not be used; 2: and that was said */
   uint32_t near_used; /* of the two arenas */
   uint32_t far_used;

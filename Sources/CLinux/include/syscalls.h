@@ -262,6 +262,11 @@ static inline uint64_t lx_block_signals(void) {
 static inline void lx_restore_signals(uint64_t old) {
   lx_call6(SYS_rt_sigprocmask, SIG_SETMASK, LX_CAST(&old), 0, 8, 0, 0);
 }
+/* Whether 8 bytes of the program's can be read: rt_sigprocmask(2) copies the set before it finds that `how` is
+ * none (kernel/signal.c). */
+static inline int lx_is_readable(const void *words) {
+  return lx_call6(SYS_rt_sigprocmask, -1, LX_CAST(words), 0, 8, 0, 0) != -EFAULT;
+}
 /* Open file description lock on one range: l_type, wait or not. */
 static inline long lx_ofd_lock(int fd, int type, int64_t start, int64_t length, int wait) {
   struct flock f = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};

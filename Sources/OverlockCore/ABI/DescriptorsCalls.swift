@@ -1,5 +1,8 @@
 import CLinux
 
+@c(ovl_fd_received)
+public func ovlFDReceived(_ fd: Int32) { DescriptorTable.noteStrange(fd) }
+
 @c(ovl_fd_closing)
 public func ovlFDClosing(_ fd: Int32) { DescriptorTable.forget(fd) }
 

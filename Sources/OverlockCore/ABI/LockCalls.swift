@@ -45,8 +45,9 @@ public func ovlLockAcross(
   _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?,
   _ wait: UnsafeMutablePointer<ovl_lock_wait>?
 ) -> Int {
-  guard let request = unsafe LockRequest(command: command, argument: argument),
-    let wait = unsafe wait
-  else { return -Int(EFAULT) }
+  guard let wait = unsafe wait else { return -Int(EFAULT) }
+  guard let request = unsafe LockRequest(command: command, argument: argument) else {
+    return unsafe LockRequest.refusal(fd, argument)
+  }
   return bordered { () throws(Errno) in unsafe try Locks.across(fd, request, &wait.pointee) }
 }

@@ -21,6 +21,7 @@ extension Overlay {
     try target.set(origin)
     let r = unsafe lx_symlinkat(target.cString, AT_FDCWD, path.cString)
     if r != -Int(EEXIST) { try check(r) }
+    Fault.step()
     registry?.noteContested()
   }
 
@@ -50,22 +51,29 @@ extension Overlay {
     if has(OVL_LOCKS_ORIGIN) || isLocked(origin) { try contest(shown, origin: origin.view, s) }
   }
 
-  /// Nobody holds a lock on the origin. Under the turn of the identity.
+  /// Nobody holds a lock on the origin: the mark goes, and with the last one the question that every lock on an
+  /// upper pays for. Under the turn of the identity.
   func settle(_ shown: UInt64, _ s: Scratch) throws(Errno) {
     if has(OVL_LOCKS_ORIGIN) { return }
     var path = s.link
     try contestedPath(shown, into: &path)
     let r = unsafe lx_unlinkat(AT_FDCWD, path.cString, 0)
-    if r != -Int(ENOENT) { try check(r) }
+    if r == -Int(ENOENT) { return }
+    try check(r)
+    Fault.step()
+    registry?.noteUncontested { !hasEntries("/contested") }
   }
 
   /// Whether anybody, this process included, holds a lock of any kind on a file or directory. What may not
-  /// be read cannot be asked, and counts as free; what cannot be asked for want of descriptors counts as locked.
+  /// be read cannot be asked, and counts as free; where there is no descriptor or process left to ask with, it
+  /// counts as locked.
   func isLocked(_ path: PathBuffer) -> Bool {
     let answer = try? Apart.run { () throws(Errno) -> Int in
       let opened = unsafe lx_openat(
         AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)
-      if opened < 0 { return opened == -Int(EMFILE) || opened == -Int(ENFILE) ? 1 : 0 }
+      if opened < 0 {
+        return opened == -Int(EACCES) || opened == -Int(EPERM) || opened == -Int(ENOENT) ? 0 : 1
+      }
       let fd = Int32(truncatingIfNeeded: opened)
       defer { _ = lx_close(fd) }
       var request = flock()
@@ -80,8 +88,8 @@ extension Overlay {
 }
 
 extension Registry {
-  // A word like a generation's: 1 says that no origin is contested, 2 that some may be. Anything else was
-  // wiped, and says nothing.
+  // A word like a generation's, counted up: odd says that no origin is contested, even that some may be.
+  // Anything else was wiped, and says nothing.
   static var contestedOffset: Int { 96 }
 
   var contestedWord: UInt64 { unsafe at_load64(common(Registry.contestedOffset)) }
@@ -92,20 +100,25 @@ extension Registry {
 
   func saysUncontested(_ word: UInt64) -> Bool {
     if isSplit { return word == Registry.commonUncontested }
-    return word >> 24 == 1 && isValidWord(word, Registry.contestedOffset)
+    return word >> 24 & 1 == 1 && isValidWord(word, Registry.contestedOffset)
   }
 
   /// What the common word says where no origin is contested.
   static var commonUncontested: UInt64 { 1 << 24 | commonCheck(1, contestedOffset) }
 
-  func noteContested() {
-    if isSplit { return tell(Registry.contestedOffset) }
-    setContested(2)
+  private func replace(_ now: UInt64, by value: UInt64) -> Bool {
+    let offset = Registry.contestedOffset
+    let value = value & 0xff_ffff_ffff
+    return unsafe at_cas64(word(offset), now, value << 24 | checkOf(value, offset)) != 0
   }
 
-  private func setContested(_ value: UInt64) {
-    let offset = Registry.contestedOffset
-    unsafe at_store64(word(offset), value << 24 | checkOf(value, offset))
+  /// A mark was made. Always another word: who looked for marks before this says nothing.
+  func noteContested() {
+    if isSplit { return tell(Registry.contestedOffset) }
+    while true {
+      let now = contestedWord
+      if replace(now, by: (now >> 24 | 1) &+ 1) { break }
+    }
     at_fence()
   }
 
@@ -113,10 +126,9 @@ extension Registry {
   func noteUncontested(_ look: () -> Bool) {
     // Of the common word whoever first wrote it has made sure.
     if isSplit { return }
-    let offset = Registry.contestedOffset
-    let now = unsafe at_load64(word(offset))
-    if now >> 24 == 2, isValidWord(now, offset) { return }
+    let now = contestedWord
+    if saysUncontested(now) { return }
     guard look() else { return }
-    _ = unsafe at_cas64(word(offset), now, 1 << 24 | checkOf(1, offset))
+    _ = replace(now, by: now >> 24 | 1)
   }
 }

@@ -91,13 +91,16 @@ enum Locks {
     return kept
   }
 
-  /// Whether nobody on the other inode is in the way of a lock that was taken.
+  /// Whether nobody on the other inode is in the way of a lock that was taken. What the process had of the range
+  /// there is replaced by it.
   private static func isFree(
     _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
   ) throws(Errno) -> Bool {
     try underTurn(fd, entry, s) { (other) throws(Errno) -> Bool in
       guard let other else { return true }
-      return try other.holder(request) == nil
+      if try other.holder(request) != nil { return false }
+      other.dropRecords(request)
+      return true
     }
   }
 
@@ -106,32 +109,47 @@ enum Locks {
     _ fd: Int32, _ request: LockRequest, _ wait: inout ovl_lock_wait
   ) throws(Errno) -> Int {
     let entry = DescriptorTable.entry(fd)
+    var request = request
+    if wait.began != 0 {
+      request.resume(wait.range)
+    } else {
+      request.resolve(fd) { size(fd, entry) }
+      wait.range = request.range
+      wait.began = 1
+    }
     switch request.action {
     case .drop:
       let r = request.make(fd, waiting: false)
-      if request.kind == .record {
+      if r == 0, request.kind == .record {
         try withScratch { (s) throws(Errno) in
           if let other = try find(fd, entry, s) { other.dropRecords(request) }
         }
       }
       return r
     case .ask:
-      let question = request.asked
+      let question = request
       try check(request.make(fd, waiting: false))
-      guard request.foundNothing else { return 0 }
-      return try withScratch { (s) throws(Errno) -> Int in
-        guard let other = try find(fd, entry, s) else { return 0 }
-        let nothing = request.asked
-        request.askAgain(question)
-        if try other.holder(request) == nil { request.answer(nothing) }
-        return 0
+      // With F_UNLCK the question is about the description's own locks.
+      if request.foundNothing, !question.foundNothing {
+        do throws(Errno) {
+          try withScratch { (s) throws(Errno) in
+            guard let other = try find(fd, entry, s), let found = try other.found(question) else {
+              return
+            }
+            request.answer(found)
+          }
+        } catch {
+          throw LockRefusal.refuse(Overlay(index: entry.overlay), error)
+        }
       }
+      request.tell()
+      return 0
     case .take:
       do throws(Errno) {
-        if wait.rounds == 0 { try request.checkFirst(fd) }
+        if wait.blocked == 0 { try request.checkFirst(fd) }
         try signals(&wait)
         let r = try withScratch { (s) throws(Errno) -> Int in
-          try take(fd, entry, request, &wait, s)
+          try take(fd, entry, &request, &wait, s)
         }
         if r != Int(OVL_LOCK_AGAIN) { unblock(&wait) }
         return r
@@ -140,6 +158,21 @@ enum Locks {
         throw error
       }
     }
+  }
+
+  /// How long the object is: its copy, where the descriptor is on a lower.
+  private static func size(_ fd: Int32, _ entry: DescriptorTable.Entry) -> Int {
+    var st = stat()
+    _ = unsafe lx_fstat(fd, &st)
+    guard entry.isLower else { return st.st_size }
+    _ = try? withScratch { (s) throws(Errno) in
+      guard let other = try find(fd, entry, s) else { return }
+      var copy = stat()
+      if unsafe lx_fstatat(AT_FDCWD, other.path.terminated, &copy, AT_SYMLINK_NOFOLLOW) == 0 {
+        st = copy
+      }
+    }
+    return st.st_size
   }
 
   /// Signals are blocked but in the program's own call, and here between two looks, where a handler may jump away:
@@ -165,7 +198,7 @@ enum Locks {
   /// look again every few milliseconds: no descriptor for reading can wait there for the end of a read lock, and
   /// what we took there while waiting would be in the way of others.
   private static func take(
-    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest,
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: inout LockRequest,
     _ wait: inout ovl_lock_wait, _ s: Scratch
   ) throws(Errno) -> Int {
     if wait.slept != 0 {
@@ -181,6 +214,7 @@ enum Locks {
     let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
       if let holder = try other?.holder(request) { return .refusedThere(by: holder) }
       let r = request.make(fd, waiting: false)
+      if r == 0 { other?.dropRecords(request) }
       return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
     }
     if case .done(let r) = attempt { return r }

@@ -5,8 +5,6 @@ import CLinux
 struct OtherSide {
   let overlay: Overlay
   let shown: UInt64
-  /// The descriptor of the program that the call is about.
-  let fd: Int32
   let isLower: Bool
   /// The real path of the other inode.
   let path: PathBuffer
@@ -18,71 +16,98 @@ struct OtherSide {
   init(_ overlay: Overlay, _ shown: UInt64, _ fd: Int32, isLower: Bool, _ path: PathBuffer) {
     self.overlay = overlay
     self.shown = shown
-    self.fd = fd
     self.isLower = isLower
     self.path = path
     sibling = RecordLocks.sibling(overlay, shown, lower: !isLower, but: fd) ?? -1
   }
 
-  /// nil: it is not there, or not for us to open.
-  private func open() throws(Errno) -> Int32? {
-    let r = unsafe lx_openat(
-      AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)
-    if r == -Int(EACCES) || r == -Int(EPERM) || r == -Int(ENOENT) || r == -Int(ELOOP) { return nil }
-    return Int32(truncatingIfNeeded: try check(r))
+  private func open() throws(Errno) -> Int32 {
+    Int32(
+      truncatingIfNeeded: try unsafe check(
+        lx_openat(
+          AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)))
   }
 
-  /// Who has a lock there that is in the way of the request (0: not known who); nil: nobody. Writes it for an
-  /// asker. An inode that may not be opened cannot be asked: nothing is in the way.
-  /// Errors: as open(2): it could not be asked.
+  /// Who has a lock there that is in the way of the request (0: not known who); nil: nobody. An inode that may
+  /// not be opened cannot be asked: nothing is in the way. Errors: as open(2), EAGAIN and ENOMEM: it could not be
+  /// asked.
   func holder(_ request: LockRequest) throws(Errno) -> Int32? {
-    if request.kind == .record {
-      if sibling >= 0 { return ask(sibling, F_GETLK, request) }
-      guard let other = try open() else { return nil }
-      defer { _ = lx_close(other) }
-      return ask(other, F_GETLK, request)
+    if request.kind != .whole {
+      guard let found = try found(request) else { return nil }
+      return max(found.l_pid, 0)
     }
-    // Not through the sibling: its own locks are in the way too.
-    let answer = try apart { (other) throws(Errno) in
-      if request.kind == .description { return ask(other, F_OFD_GETLK, request) == nil ? 0 : 1 }
-      return lx_flock(other, request.flockOperation | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
+    let operation = request.flockOperation | LOCK_NB
+    let r = try asking { () throws(Errno) in
+      try apart { (other) throws(Errno) in
+        lx_flock(other, operation) == -Int(EWOULDBLOCK) ? 1 : 0
+      }
     }
-    return answer == 1 ? 0 : nil
+    return r == 1 ? 0 : nil
+  }
+
+  /// The lock of a range there that is in the way of the request. Errors: as `holder`.
+  func found(_ request: LockRequest) throws(Errno) -> flock? {
+    let type = request.isExclusive ? F_WRLCK : F_RDLCK
+    let answer = try asking { () throws(Errno) in
+      var range = request.elsewhere(type: type)
+      if request.kind == .record, sibling >= 0 {
+        try unsafe check(lx_lock(sibling, F_GETLK, &range))
+      } else if sibling >= 0 {
+        // Not through the sibling: its own locks are in the way too.
+        range = try askApart(range)
+      } else {
+        let other = try open()
+        defer { _ = lx_close(other) }
+        try unsafe check(lx_lock(other, request.kind == .record ? F_GETLK : F_OFD_GETLK, &range))
+      }
+      return range
+    }
+    guard let answer, answer.l_type != Int16(F_UNLCK) else { return nil }
+    return answer
+  }
+
+  private func asking<R>(_ body: () throws(Errno) -> R) throws(Errno) -> R? {
+    do throws(Errno) {
+      return try body()
+    } catch {
+      switch error.rawValue {
+      case EACCES, EPERM, ENOENT, ELOOP: return nil
+      default: throw error
+      }
+    }
   }
 
   private func apart(_ body: (Int32) throws(Errno) -> Int) throws(Errno) -> Int {
     if sibling >= 0 {
-      return try Apart.run { () throws(Errno) in
-        guard let other = try open() else { return 0 }
-        return try body(other)
-      }
+      return try Apart.run { () throws(Errno) in try body(try open()) }
     }
-    guard let other = try open() else { return 0 }
+    let other = try open()
     defer { _ = lx_close(other) }
     return try body(other)
   }
 
-  private func ask(_ other: Int32, _ command: Int32, _ request: LockRequest) -> Int32? {
-    var st = stat()
-    _ = unsafe lx_fstatat(AT_FDCWD, path.terminated, &st, AT_SYMLINK_NOFOLLOW)
-    var question = request.absolute(fd, size: st.st_size)
-    guard unsafe lx_lock(other, command, &question) == 0, question.l_type != Int16(F_UNLCK) else {
-      return nil
+  /// What a child finds, whose memory is a copy: it comes back through a page that both see.
+  private func askApart(_ question: flock) throws(Errno) -> flock {
+    let size = MemoryLayout<flock>.size
+    guard
+      let page = unsafe lx_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1)
+    else { throw .noMemory }
+    defer { _ = unsafe lx_munmap(page, size) }
+    let shared = unsafe page.assumingMemoryBound(to: flock.self)
+    unsafe shared.pointee = question
+    _ = try Apart.run { () throws(Errno) in
+      try unsafe check(lx_lock(try open(), F_OFD_GETLK, shared))
     }
-    if request.action == .ask { request.answer(question) }
-    return max(question.l_pid, 0)
+    return unsafe shared.pointee
   }
 
-  /// Whether anybody has any lock there.
-  var isFree: Bool { sibling < 0 && !overlay.isLocked(path) }
+  /// Whether nobody, this process included, has any lock there.
+  var isFree: Bool { !overlay.isLocked(path) }
 
   /// Drops this process's record locks there, in the range of the request.
   func dropRecords(_ request: LockRequest) {
-    guard sibling >= 0 else { return }
-    var st = stat()
-    _ = unsafe lx_fstat(sibling, &st)
-    var range = request.absolute(fd, size: st.st_size)
-    range.l_type = Int16(F_UNLCK)
+    guard request.kind == .record, sibling >= 0 else { return }
+    var range = request.elsewhere(type: F_UNLCK)
     _ = unsafe lx_lock(sibling, F_SETLK, &range)
   }
 }

@@ -118,7 +118,7 @@ struct Waiters {
       throw Errno(rawValue: EDEADLK)
     }
     guard let registry else { return }
-    let range = request.absolute(fd, size: 0)
+    let range = request.range
     let start = UInt64(max(range.l_start, 0))
     index = Waiters(registry).show(
       Waiters.Waiter(

@@ -1,9 +1,17 @@
 import CLinux
 
-/// What exec must carry over because the kernel cannot tell it: that a working directory on a lower
-/// which is not the target is the overlay's. One line in OVERLOCK_STATE: `cwd=<overlay>:<path>`.
+/// What exec must carry over because the kernel cannot tell it: through which descriptors the process took
+/// record locks, and that a working directory on a lower which is not the target is the overlay's. One line
+/// in OVERLOCK_STATE: `records=…;` (RecordLocks), `cwd=<overlay>:<path>`, both or either.
 enum CarriedState {
   static func restore(_ text: PathView) throws(Errno) {
+    var text = text
+    if text.hasPrefix("records=") {
+      var end = 0
+      while end < text.count, text[end] != UInt8(ascii: ";") { end += 1 }
+      RecordLocks.restore(text.prefix(end).from(8))
+      text = text.from(min(end + 1, text.count))
+    }
     guard text.hasPrefix("cwd=") else { return }
     let rest = text.from(4)
     var colon = 0
@@ -36,6 +44,11 @@ enum CarriedState {
   /// Writes `OVERLOCK_STATE=…`, or nothing where the kernel's answer will do.
   static func save(into text: inout PathBuffer) throws(Errno) {
     text.count = 0
+    try text.append("OVERLOCK_STATE=")
+    let name = text.count
+    // The rest is the path's, with its name and the overlay's number.
+    try RecordLocks.carry(into: &text, room: text.capacity - Int(OVL_PATH_MAX) - name - 32)
+    defer { if text.count == name { text.count = 0 } }
     try withScratch { (s) throws(Errno) in
       var here = s.here
       guard let position = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_PATH_MAX)),
@@ -45,7 +58,7 @@ enum CarriedState {
       else { return }
       let overlay = Overlay(index: position.overlay)
       if overlay.layerPath(position.layer).equals(overlay.target) { return }
-      try text.append("OVERLOCK_STATE=cwd=")
+      try text.append("cwd=")
       try text.append(decimal: UInt64(position.overlay))
       try text.append(UInt8(ascii: ":"))
       try text.append(here.view)

@@ -73,12 +73,20 @@ enum DescriptorTable {
     }
   }
 
+  /// Notes that a descriptor came from somebody else, if nothing is known of it.
+  static func noteStrange(_ fd: Int32) {
+    guard let raw = unsafe raw(fd), unsafe at_load64(&raw.pointee.word) == 0 else { return }
+    if Loan.isActive { return }
+    unsafe at_store64(&raw.pointee.word, UInt64(OVL_FD_STRANGE))
+  }
+
   /// A copy made by dup and its like.
   static func copy(from: Int32, to: Int32) {
     if from == to { return }
     let entry = entry(from)
     forget(to)
     set(to, entry)
+    if entry.has(OVL_FD_RECORD) { RecordLocks.raiseReach(to) }
     guard entry.isDirectory, let path = unsafe place(from), let copy = unsafe place(to),
       let known = unsafe Place(path, capacity: Int(OVL_SLOT_PATH), stale: true),
       let stamp = unsafe Place.begin(copy)

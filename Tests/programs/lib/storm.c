@@ -31,19 +31,27 @@ static void visit(unsigned *state, int wait) {
   char name[512];
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   const int index = (int)(next_number(state) % (unsigned)files), writes = next_number(state) % 4 == 0;
+  const int kind = index % 3; /* of one file all take locks of one kind */
   int n = 0, r;
   for (const char *p = directory; *p; p++) name[n++] = *p;
   name[n++] = '/', name[n++] = 'f';
   if (index >= 100) name[n++] = (char)('0' + index / 100);
   if (index >= 10) name[n++] = (char)('0' + index / 10 % 10);
   name[n++] = (char)('0' + index % 10), name[n] = 0;
-  /* Of one file all take locks of one kind. An exclusive OFD lock needs a descriptor for writing. */
-  const int fd = open(name, index % 2 || writes ? O_RDWR : O_RDONLY);
+  /* An exclusive lock of a range needs a descriptor for writing; a shared one shows nothing here but that it is had. */
+  const int fd = open(name, kind == 1 || writes ? O_RDWR : O_RDONLY);
   if (fd < 0) {
     failed++;
     return;
   }
-  if (index % 2)
+  if (kind == 2) {
+    /* All threads are one owner: never refused. Copy-ups must not open and close files in this process any more. */
+    if (!writes) whole.l_type = F_RDLCK;
+    if (fcntl(fd, wait ? F_SETLKW : F_SETLK, &whole) != 0 && errno != EINTR) failed++;
+    close(fd);
+    return;
+  }
+  if (kind == 1)
     r = fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &whole);
   else
     r = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
@@ -52,7 +60,7 @@ static void visit(unsigned *state, int wait) {
     sched_yield();
     atomic_fetch_sub(&owners[index], 1);
     locked++;
-    if (index % 2) {
+    if (kind == 1) {
       whole.l_type = F_UNLCK;
       fcntl(fd, F_OFD_SETLK, &whole);
     } else {
