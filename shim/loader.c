@@ -33,6 +33,7 @@ static void *open_located(Lmid_t space, const char *path, int mode) {
 HOOKED(void *, dlopen, const char *path, int mode) {
   if (OVL_ON()) {
     mode &= ~RTLD_DEEPBIND;
+    if (ovl_audited) TAIL_CALL NEXT(dlopen)(path, mode); /* ld.so asks where it is */
     void *handle = open_located(LM_ID_BASE, path, mode);
     if (handle != NOT_OURS) return handle;
   }
@@ -40,7 +41,7 @@ HOOKED(void *, dlopen, const char *path, int mode) {
 }
 
 HOOKED(void *, dlmopen, Lmid_t space, const char *path, int mode) {
-  if (OVL_ON()) {
+  if (OVL_ON() && !ovl_audited) {
     void *handle = open_located(space, path, mode);
     if (handle != NOT_OURS) return handle;
   }

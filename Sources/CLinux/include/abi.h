@@ -175,10 +175,12 @@ struct ovl_exec {
   int32_t unreached;     /* 0, or why a preload cannot reach it: enum ovl_unreached */
   int32_t refuse;        /* 1: must be refused with EACCES (after the one line on stderr) */
   int32_t warn;          /* 1: one line on stderr */
+  int32_t audit;         /* 1: ld.so must be told where the program's libraries are (audit/) */
   const char *interpreter; /* as the program should see it in argv[0] */
   const char *argument;    /* or NULL */
   const char *path;        /* the script as the program should see it */
-  char line[512];
+  const char *search_path; /* given: the new image's LD_LIBRARY_PATH, or NULL */
+  char line[1024];
   /* What the new image's environment must carry beside LD_PRELOAD and OVERLOCK; "" for nothing.
    * NAME=VALUE with NAME OVERLOCK_STATE. */
   char state[4352];
@@ -188,6 +190,39 @@ enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIG
 /* What to do for execveat(dirfd, path, …, atflags). 0: use *e. OVL_PASS: the file is outside every
  * overlay; then only state, unreached, refuse and warn count. Release e->file afterwards. */
 long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
+
+/* ---- shared libraries ------------------------------------------------------------------------- */
+
+/* The audit library's file, beside liboverlock.so, and what replaces the first byte of its element of
+ * LD_AUDIT once it works. */
+#define OVL_AUDIT_NAME "liboverlock-audit.so"
+#define OVL_AUDIT_MARK '\1'
+
+/* A loaded object for which a library is looked for. Strings may be NULL where there is none. */
+struct ovl_seeker {
+  const struct ovl_seeker *loader;  /* for which it was loaded itself; NULL: for none that is known */
+  const struct ovl_seeker *program; /* NULL: it is the program, or that is not known */
+  const char *origin;               /* $ORIGIN in the merged tree */
+  const char *rpath, *runpath;      /* DT_RPATH, DT_RUNPATH */
+  const char *search_path;          /* LD_LIBRARY_PATH */
+  const char *platform;             /* $PLATFORM */
+  int32_t is_program;
+};
+struct ovl_library {
+  char shown[4096]; /* as ld.so would name it, were the merged tree a plain one */
+  char real[4096];  /* to open, with slashes in front: no shorter than `shown` */
+};
+
+/* Finds a library as ld.so would in a plain tree: by name in the seeker's directories, or by a path,
+ * which may hold dynamic string tokens. 1: found. 0: in none of them, or the path means the same to the
+ * kernel; the cache and the default directories are not looked into. */
+long ovl_library_find(struct ovl_library *library, const char *name, const struct ovl_seeker *seeker);
+/* What a candidate of ld.so's own search stands for. 1: library->real; 0: itself; -ENOENT: nothing. */
+long ovl_library_candidate(struct ovl_library *library, const char *path);
+/* The program's directory, or that of a path, in the merged tree. Buffer of PATH_MAX. 0 or -errno. */
+long ovl_library_origin(const char *path, char *buffer);
+/* The working directory may have been changed by another copy of the core. */
+void ovl_library_moved(void);
 
 /* ---- locks ------------------------------------------------------------------------------------ */
 
