@@ -42,7 +42,8 @@ static int is_named(struct token t, const char *name) {
   const size_t length = ovl_length(name);
   if (t.length < length) return 0;
   const char *last = t.text + t.length - length;
-  return ovl_starts_with(last, name) && (t.length == length || last[-1] == '/');
+  const int starts = t.length == length || last[-1] == '/' || last[-1] == OVL_AUDIT_MARK;
+  return starts && ovl_starts_with(last, name);
 }
 
 static int has_our_name(struct token t) {

@@ -131,7 +131,7 @@ if needs_program "shared libraries of the merged tree" gcc; then
   gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich '-Wl,-rpath,$ORIGIN/../lib' -o "$FIXTURE/bin/by-origin"
   gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich "-Wl,-rpath,$T/lib" -o "$FIXTURE/bin/absolute"
   gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich -o "$FIXTURE/bin/searched"
-  needing=libraries ignoring='libwhich' like_plain "shared libraries are those of the merged tree" <<'BODY'
+  ignoring='libwhich' like_plain "shared libraries are those of the merged tree" <<'BODY'
 each() { bin/by-origin; bin/absolute; LD_LIBRARY_PATH=$PWD/lib bin/searched; (cd lib; LD_LIBRARY_PATH=. ../bin/searched); }
 each
 cp bin/by-origin bin/copied; bin/copied

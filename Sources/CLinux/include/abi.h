@@ -207,20 +207,32 @@ struct ovl_seeker {
   const char *search_path;          /* LD_LIBRARY_PATH */
   const char *platform;             /* $PLATFORM */
   int32_t is_program;
+  int32_t plain; /* search the directories as the kernel shows them */
+};
+/* What a library's file says it needs. */
+struct ovl_needs {
+  const char *rpath, *runpath, *soname; /* or NULL */
+  int32_t count;
+  int32_t next;
+  const char *names[128];
+  char text[16384];
 };
 struct ovl_library {
   char shown[4096]; /* as ld.so would name it, were the merged tree a plain one */
   char real[4096];  /* to open, with slashes in front: no shorter than `shown` */
+  int32_t inside;   /* it is in an overlay */
 };
 
 /* Finds a library as ld.so would in a plain tree: by name in the seeker's directories, or by a path,
- * which may hold dynamic string tokens. 1: found. 0: in none of them, or the path means the same to the
- * kernel; the cache and the default directories are not looked into. */
+ * which may hold dynamic string tokens. 1: found. 0: in none of them; the cache and the default directories are not looked into. */
 long ovl_library_find(struct ovl_library *library, const char *name, const struct ovl_seeker *seeker);
 /* What a candidate of ld.so's own search stands for. 1: library->real; 0: itself; -ENOENT: nothing. */
 long ovl_library_candidate(struct ovl_library *library, const char *path);
 /* The program's directory, or that of a path, in the merged tree. Buffer of PATH_MAX. 0 or -errno. */
 long ovl_library_origin(const char *path, char *buffer);
+/* Reads what the library at a real path needs. 1: something of it is not for ld.so's default
+ * directories alone; 0: nothing, or it is no library that can be read. */
+long ovl_library_needs(struct ovl_needs *needs, const char *real);
 /* The working directory may have been changed by another copy of the core. */
 void ovl_library_moved(void);
 

@@ -49,5 +49,13 @@ public func ovlLibraryOrigin(_ path: UnsafePointer<CChar>?, _ buffer: UnsafeMuta
   }
 }
 
+@c(ovl_library_needs)
+public func ovlLibraryNeeds(
+  _ needs: UnsafeMutablePointer<ovl_needs>?, _ real: UnsafePointer<CChar>?
+) -> Int {
+  guard let needs = unsafe needs, let real = unsafe real else { return 0 }
+  return bordered { () throws(Errno) -> Int in try unsafe LibraryNeed.read(needs, real) ? 1 : 0 }
+}
+
 @c(ovl_library_moved)
 public func ovlLibraryMoved() { WorkingDirectory.forget() }

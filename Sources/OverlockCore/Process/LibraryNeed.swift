@@ -22,6 +22,54 @@ enum LibraryNeed {
     return has
   }
 
+  /// Fills in what a library needs. False: ld.so finds it in its default directories.
+  static func read(_ needs: UnsafeMutablePointer<ovl_needs>, _ real: UnsafePointer<CChar>)
+    throws(Errno) -> Bool
+  {
+    unsafe needs.pointee.count = 0
+    unsafe needs.pointee.next = 0
+    let r = unsafe lx_openat(AT_FDCWD, real, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0)
+    if r < 0 { return false }
+    let fd = Int32(truncatingIfNeeded: r)
+    defer { _ = lx_close(fd) }
+    return try withScratch { (s) throws(Errno) -> Bool in
+      let head = unsafe s.rest.base
+      let n = unsafe lx_pread(fd, head, 1024, 0)
+      let half = Scratch.spareSize / 2
+      guard n >= 64, unsafe head[0] == 0x7f,
+        let section = unsafe DynamicSection(fd, head, n, s.spare, half),
+        unsafe section.hasSearchPath || section.needsPath(s.spare + half, half)
+      else { return false }
+      var at = unsafe PathBuffer(ovl_needs_text(needs), capacity: Int(ovl_needs_text_size()))
+      let rpath = try unsafe take(section, section.value(DynamicSection.rpath), s, &at)
+      let runpath = try unsafe take(section, section.value(DynamicSection.runpath), s, &at)
+      unsafe needs.pointee.rpath = rpath
+      unsafe needs.pointee.runpath = runpath
+      unsafe needs.pointee.soname = try unsafe take(section, section.value(DynamicSection.name), s, &at)
+      let names = unsafe ovl_needs_names(needs)!
+      var i = 0
+      while i < Int(ovl_needs_max()), let value = section.value(DynamicSection.needed, i),
+        let name = try unsafe take(section, value, s, &at)
+      {
+        unsafe names[i] = name
+        i += 1
+      }
+      unsafe needs.pointee.count = Int32(i)
+      return true
+    }
+  }
+
+  /// Copies one string behind those that are there already.
+  private static func take(
+    _ section: DynamicSection, _ value: UInt64?, _ s: Scratch, _ to: inout PathBuffer
+  ) throws(Errno) -> UnsafePointer<CChar>? {
+    guard let text = unsafe section.string(value, s.here.base, s.here.capacity) else { return nil }
+    let start = unsafe to.base + to.count
+    try to.append(text)
+    try to.append(UInt8(0))
+    return unsafe UnsafeRawPointer(start).assumingMemoryBound(to: CChar.self)
+  }
+
   /// Whether an element of LD_LIBRARY_PATH is in an overlay, or would be if it existed.
   static func searched(_ searchPath: UnsafePointer<CChar>?) -> Bool {
     guard let searchPath = unsafe searchPath, unsafe searchPath.pointee != 0 else { return false }

@@ -92,8 +92,9 @@ enum LibrarySearch {
       while path.count > 1, path.view[path.count - 1] == slash { path.count -= 1 }
       if path.view[path.count - 1] != slash { try path.append(slash) }
       let directory = path.count
+      let plain = unsafe seeker.pointee.plain != 0
       try path.append("glibc-hwcaps")
-      if try unsafe place(path.cString, s) != nil {
+      if try unsafe place(library, path.cString, s, plain) != nil {
         var level = Int(lx_cpu_level())
         while level >= 2 {
           path.count = directory
@@ -101,23 +102,26 @@ enum LibrarySearch {
           try path.append(decimal: UInt64(level))
           try path.append(slash)
           try path.append(name)
-          if try unsafe take(library, path, s) { return true }
+          if try unsafe take(library, path, s, plain) { return true }
           level -= 1
         }
       }
       path.count = directory
       try path.append(name)
-      return try unsafe take(library, path, s)
+      return try unsafe take(library, path, s, plain)
     }
   }
 
   /// Where the name is: nil for nowhere.
-  private static func place(_ path: UnsafePointer<CChar>, _ s: Scratch) throws(Errno)
-    -> PathView?
-  {
+  private static func place(
+    _ library: UnsafeMutablePointer<ovl_library>, _ path: UnsafePointer<CChar>, _ s: Scratch,
+    _ plain: Bool
+  ) throws(Errno) -> PathView? {
     let found = unsafe UnsafeMutableRawPointer(s.spare).assumingMemoryBound(to: ovl_path.self)
-    let r = unsafe ovlLocate(found, AT_FDCWD, path, UInt32(OVL_FOLLOW))
+    unsafe found.pointee.block = 0
+    let r = unsafe plain ? passResult : ovlLocate(found, AT_FDCWD, path, UInt32(OVL_FOLLOW))
     defer { unsafe ovlPathRelease(found) }
+    unsafe library.pointee.inside = r == 0 && found.pointee.overlay >= 0 ? 1 : 0
     var real = s.real2
     real.count = 0
     if r == passResult {
@@ -132,25 +136,23 @@ enum LibrarySearch {
   }
 
   private static func take(
-    _ library: UnsafeMutablePointer<ovl_library>, _ shown: PathBuffer, _ s: Scratch
+    _ library: UnsafeMutablePointer<ovl_library>, _ shown: PathBuffer, _ s: Scratch, _ plain: Bool
   ) throws(Errno) -> Bool {
-    let shown = shown
-    guard let real = try unsafe place(shown.cString, s), Elf.mayLoad(real) else {
+    guard let real = try unsafe place(library, shown.cString, s, plain), Elf.mayLoad(real) else {
       return false
     }
     try unsafe fill(library, shown.view, real)
     return true
   }
 
-  /// A library that is asked for by path, which may hold tokens. False: the path is none of ours.
+  /// A library that is asked for by path, which may hold tokens. False: it is nowhere.
   static func locate(
     _ library: UnsafeMutablePointer<ovl_library>, _ path: PathView, _ seeker: Seeker
   ) throws(Errno) -> Bool {
     try withScratch { (s) throws(Errno) -> Bool in
       var shown = s.here
       try unsafe LibraryToken.expand(path, seeker, into: &shown)
-      guard let real = try unsafe place(shown.cString, s) else { return false }
-      guard !real.equals(path) else { return false }
+      guard let real = try unsafe place(library, shown.cString, s, false) else { return false }
       try unsafe fill(library, shown.view, real)
       return true
     }
