@@ -94,7 +94,9 @@ enum LibraryNeed {
       let found = unsafe UnsafeMutableRawPointer(s.spare).assumingMemoryBound(to: ovl_path.self)
       let r = unsafe ovlLocate(found, AT_FDCWD, path.cString, UInt32(OVL_FOLLOW))
       inside = unsafe r == 0 && found.pointee.overlay >= 0
-      if r < 0, r != passResult { inside = RealPaths.target(of: path.view) != nil }
+      if r < 0, r != passResult {
+        inside = path.view[0] != slash || RealPaths.target(of: path.view) != nil
+      }
       unsafe ovlPathRelease(found)
     }
     return inside

@@ -152,7 +152,17 @@ enum LibrarySearch {
     try withScratch { (s) throws(Errno) -> Bool in
       var shown = s.here
       try unsafe LibraryToken.expand(path, seeker, into: &shown)
-      guard let real = try unsafe place(library, shown.cString, s, false) else { return false }
+      guard let real = try unsafe place(library, shown.cString, s, false) else {
+        guard unsafe lx_faccessat2(AT_FDCWD, shown.cString, F_OK, 0) == 0 else { return false }
+        // The kernel would find a lower's: with a blank behind it, ld.so says what it says of a name
+        // that is not there.
+        var real = s.real2
+        try real.append(shown.view)
+        try real.append(UInt8(ascii: " "))
+        unsafe library.pointee.inside = 1
+        try unsafe fill(library, shown.view, real.view)
+        return true
+      }
       try unsafe fill(library, shown.view, real)
       return true
     }
