@@ -39,6 +39,8 @@ static const char *platform;
 static int ready;   /* there are overlays */
 static int running; /* the program's own code may have run: it may have changed directory */
 
+static struct ovl_search_cache cache;
+
 /* What was found last, till ld.so has opened it. */
 static struct ovl_library found;
 static struct object *found_for;
@@ -169,7 +171,7 @@ EXPORTED unsigned la_objopen(struct link_map *map, Lmid_t space, uintptr_t *cook
   *cookie = 0;
   struct object *o = make_object(map);
   if (o == NULL) return 0; /* searched for by ld.so itself */
-  o->seeker = (struct ovl_seeker){.search_path = search_path, .platform = platform};
+  o->seeker = (struct ovl_seeker){.search_path = search_path, .platform = platform, .cache = &cache};
   read_paths(&o->seeker, map);
   if (found_for != NULL && same(map->l_name, found.real)) {
     o->seeker.loader = &found_for->seeker;
@@ -194,18 +196,31 @@ EXPORTED unsigned la_objclose(uintptr_t *cookie) {
   return 0;
 }
 
+/* 1: the path is that of liboverlock.so, which is outside every overlay. */
+static int is_ours(const char *path) {
+  static const char own[] = "/liboverlock.so";
+  const size_t size = length(path);
+  return size >= sizeof own - 1 && same(path + size - (sizeof own - 1), own);
+}
+
 EXPORTED char *la_objsearch(const char *name, uintptr_t *cookie, unsigned kind) {
   static struct ovl_library candidate;
   struct object *o = (struct object *)*cookie;
   if (o == NULL) return (char *)name;
-  if (running) ovl_library_moved();
+  if (running) {
+    ovl_library_moved();
+    cache.used = 0;
+  }
   if (kind == LA_SER_ORIG) {
     found_for = NULL;
+    if (!running && is_ours(name)) return (char *)name;
     if (o->seeker.origin == NULL) set_origin(o);
     if (ovl_library_find(&found, name, &o->seeker) != 1) return (char *)name;
     found_for = o;
     return found.real;
   }
-  const long r = ovl_library_candidate(&candidate, name);
+  /* Looked into already; but --library-path of ld.so itself is a list that is not known here. */
+  if (kind == LA_SER_RUNPATH || (kind == LA_SER_LIBPATH && search_path != NULL)) return NULL;
+  const long r = ovl_library_candidate(&candidate, name, &cache);
   return r < 0 ? NULL : r == 1 ? candidate.real : (char *)name;
 }

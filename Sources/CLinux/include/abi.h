@@ -198,6 +198,13 @@ long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
 #define OVL_AUDIT_NAME "liboverlock-audit.so"
 #define OVL_AUDIT_MARK '\1'
 
+/* What directories of search paths were found to be. Zeroed: nothing is known. To be forgotten where the
+ * program may have changed them, or its working directory. */
+struct ovl_search_cache {
+  uint32_t used;
+  char text[6144];
+};
+
 /* A loaded object for which a library is looked for. Strings may be NULL where there is none. */
 struct ovl_seeker {
   const struct ovl_seeker *loader;  /* for which it was loaded itself; NULL: for none that is known */
@@ -206,6 +213,7 @@ struct ovl_seeker {
   const char *rpath, *runpath;      /* DT_RPATH, DT_RUNPATH */
   const char *search_path;          /* LD_LIBRARY_PATH */
   const char *platform;             /* $PLATFORM */
+  struct ovl_search_cache *cache;
   int32_t is_program;
   int32_t plain; /* search the directories as the kernel shows them */
 };
@@ -227,7 +235,8 @@ struct ovl_library {
  * which may hold dynamic string tokens. 1: found. 0: in none of them; the cache and the default directories are not looked into. */
 long ovl_library_find(struct ovl_library *library, const char *name, const struct ovl_seeker *seeker);
 /* What a candidate of ld.so's own search stands for. 1: library->real; 0: itself; -ENOENT: nothing. */
-long ovl_library_candidate(struct ovl_library *library, const char *path);
+long ovl_library_candidate(struct ovl_library *library, const char *path,
+                           struct ovl_search_cache *cache);
 /* The program's directory, or that of a path, in the merged tree. Buffer of PATH_MAX. 0 or -errno. */
 long ovl_library_origin(const char *path, char *buffer);
 /* Reads what the library at a real path needs. 1: something of it is not for ld.so's default

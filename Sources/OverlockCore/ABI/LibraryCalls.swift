@@ -22,11 +22,12 @@ public func ovlLibraryFind(
 
 @c(ovl_library_candidate)
 public func ovlLibraryCandidate(
-  _ library: UnsafeMutablePointer<ovl_library>?, _ path: UnsafePointer<CChar>?
+  _ library: UnsafeMutablePointer<ovl_library>?, _ path: UnsafePointer<CChar>?,
+  _ cache: UnsafeMutablePointer<ovl_search_cache>?
 ) -> Int {
   guard let library = unsafe library, let path = unsafe path else { return 0 }
   return bordered { () throws(Errno) -> Int in
-    try unsafe LibrarySearch.candidate(library, path)
+    try unsafe LibrarySearch.candidate(library, path, cache)
   }
 }
 

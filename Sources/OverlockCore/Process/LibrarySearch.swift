@@ -71,8 +71,8 @@ enum LibrarySearch {
       do throws(Errno) {
         if try unsafe findIn(library, name, element, seeker) { return true }
       } catch {
-        // A candidate whose path is too long is none.
-        if error != .nameTooLong { throw error }
+        // A candidate whose path is too long is none; nor is one with a token that nobody can replace.
+        if error != .nameTooLong, error != .noEntry { throw error }
       }
     }
     return false
@@ -91,25 +91,39 @@ enum LibrarySearch {
       }
       while path.count > 1, path.view[path.count - 1] == slash { path.count -= 1 }
       if path.view[path.count - 1] != slash { try path.append(slash) }
-      let directory = path.count
       let plain = unsafe seeker.pointee.plain != 0
-      try path.append("glibc-hwcaps")
-      if try unsafe place(library, path.cString, s, plain) != nil {
+      var canonical = s.staging
+      let directory = try unsafe SearchDirectory.look(
+        path.view, into: &canonical, seeker.pointee.cache, plain: plain)
+      if directory == .missing { return false }
+      let shown = path.count
+      let start = canonical.count
+      if directory == .hardware {
         var level = Int(lx_cpu_level())
         while level >= 2 {
-          path.count = directory
-          try path.append("glibc-hwcaps/x86-64-v")
-          try path.append(decimal: UInt64(level))
-          try path.append(slash)
-          try path.append(name)
-          if try unsafe take(library, path, s, plain) { return true }
+          path.count = shown
+          canonical.count = start
+          try appendHardware(level, name, to: &path)
+          try appendHardware(level, name, to: &canonical)
+          if try unsafe take(library, path, canonical, s, plain) { return true }
           level -= 1
         }
       }
-      path.count = directory
+      path.count = shown
+      canonical.count = start
       try path.append(name)
-      return try unsafe take(library, path, s, plain)
+      try canonical.append(name)
+      return try unsafe take(library, path, canonical, s, plain)
     }
+  }
+
+  private static func appendHardware(_ level: Int, _ name: PathView, to path: inout PathBuffer)
+    throws(Errno)
+  {
+    try path.append("glibc-hwcaps/x86-64-v")
+    try path.append(decimal: UInt64(level))
+    try path.append(slash)
+    try path.append(name)
   }
 
   /// Where the name is: nil for nowhere.
@@ -136,9 +150,10 @@ enum LibrarySearch {
   }
 
   private static func take(
-    _ library: UnsafeMutablePointer<ovl_library>, _ shown: PathBuffer, _ s: Scratch, _ plain: Bool
+    _ library: UnsafeMutablePointer<ovl_library>, _ shown: PathBuffer,
+    _ canonical: PathBuffer, _ s: Scratch, _ plain: Bool
   ) throws(Errno) -> Bool {
-    guard let real = try unsafe place(library, shown.cString, s, plain), Elf.mayLoad(real) else {
+    guard let real = try unsafe place(library, canonical.cString, s, plain), Elf.mayLoad(real) else {
       return false
     }
     try unsafe fill(library, shown.view, real)
@@ -185,10 +200,22 @@ enum LibrarySearch {
 
   /// A candidate of ld.so's own search. 1: the library's `real`; 0: the path itself; else an error.
   static func candidate(
-    _ library: UnsafeMutablePointer<ovl_library>, _ path: UnsafePointer<CChar>
+    _ library: UnsafeMutablePointer<ovl_library>, _ path: UnsafePointer<CChar>,
+    _ cache: UnsafeMutablePointer<ovl_search_cache>?
   ) throws(Errno) -> Int {
     try withScratch { (s) throws(Errno) -> Int in
       let text = unsafe PathView(path)
+      var canonical = s.staging
+      let name = text.name
+      let parent = text.prefix(text.count - name.count)
+      if unsafe cache != nil, !parent.isEmpty,
+        try unsafe SearchDirectory.look(parent, into: &canonical, cache, plain: false) == .outside,
+        unsafe lx_readlinkat(
+          AT_FDCWD, path,
+          UnsafeMutableRawPointer(s.link.base).assumingMemoryBound(to: CChar.self), 8) < 0
+      {
+        return 0
+      }
       let found = unsafe UnsafeMutableRawPointer(s.spare).assumingMemoryBound(to: ovl_path.self)
       let r = unsafe ovlLocate(found, AT_FDCWD, path, UInt32(OVL_FOLLOW))
       defer { unsafe ovlPathRelease(found) }
