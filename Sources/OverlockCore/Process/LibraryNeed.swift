@@ -45,7 +45,8 @@ enum LibraryNeed {
       let runpath = try unsafe take(section, section.value(DynamicSection.runpath), s, &at)
       unsafe needs.pointee.rpath = rpath
       unsafe needs.pointee.runpath = runpath
-      unsafe needs.pointee.soname = try unsafe take(section, section.value(DynamicSection.name), s, &at)
+      let soname = try unsafe take(section, section.value(DynamicSection.name), s, &at)
+      unsafe needs.pointee.soname = soname
       let names = unsafe ovl_needs_names(needs)!
       var i = 0
       while i < Int(ovl_needs_max()), let value = section.value(DynamicSection.needed, i),

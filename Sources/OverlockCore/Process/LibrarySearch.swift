@@ -153,9 +153,8 @@ enum LibrarySearch {
     _ library: UnsafeMutablePointer<ovl_library>, _ shown: PathBuffer,
     _ canonical: PathBuffer, _ s: Scratch, _ plain: Bool
   ) throws(Errno) -> Bool {
-    guard let real = try unsafe place(library, canonical.cString, s, plain), Elf.mayLoad(real) else {
-      return false
-    }
+    guard let real = try unsafe place(library, canonical.cString, s, plain) else { return false }
+    guard Elf.mayLoad(real) else { return false }
     try unsafe fill(library, shown.view, real)
     return true
   }
@@ -249,9 +248,8 @@ enum LibrarySearch {
       try directory.append(slash)
     }
     let parent = path.parent
-    if parent.isEmpty, path[0] == slash { try directory.append(slash) } else {
-      try directory.append(parent)
-    }
+    if parent.isEmpty, path[0] == slash { return try directory.append(slash) }
+    try directory.append(parent)
   }
 
   /// The directory of the running program in the merged tree.
