@@ -155,7 +155,8 @@ static void read_paths(struct ovl_seeker *s, const struct link_map *map) {
 /* $ORIGIN, which holds for the object's life: a relative name is read in the working directory of now. */
 static void set_origin(struct object *o) {
   if (o->origin == NULL) o->origin = ovl_keep(PATH_MAX);
-  const char *name = o->seeker.is_program ? NULL : o->map->l_name;
+  /* The program has no name, unless ld.so was given it as an argument. */
+  const char *name = o->map->l_name[0] != '\0' ? o->map->l_name : NULL;
   if (o->origin != NULL && ovl_library_origin(name, o->origin) == 0) o->seeker.origin = o->origin;
 }
 

@@ -45,12 +45,32 @@ static const char *soname(const struct dl_phdr_info *info) {
   return (const char *)((strings < info->dlpi_addr ? info->dlpi_addr : 0) + strings + name);
 }
 
-static int has_name(struct dl_phdr_info *info, size_t size, void *name) {
+/* An object of that name, as ld.so would take for a needed one. */
+struct match {
+  const char *name;
+  char path[PATH_MAX]; /* its own name */
+};
+
+static int has_name(struct dl_phdr_info *info, size_t size, void *passed_match) {
   (void)size;
-  return strcmp(info->dlpi_name, name) == 0 || strcmp(soname(info), name) == 0;
+  struct match *m = passed_match;
+  if (strcmp(info->dlpi_name, m->name) != 0 && strcmp(soname(info), m->name) != 0) return 0;
+  if (strlen(info->dlpi_name) >= sizeof m->path) return 0;
+  strcpy(m->path, info->dlpi_name);
+  return 1;
 }
 
-static int is_loaded(const char *name) { return dl_iterate_phdr(has_name, (void *)name); }
+static int is_loaded(const char *name) {
+  struct match m = {.name = name};
+  return dl_iterate_phdr(has_name, &m);
+}
+
+/* A reference to an object of that name; another thread may be about to close it. NULL: there is none. */
+static void *hold(const char *name) {
+  struct match m = {.name = name};
+  if (dl_iterate_phdr(has_name, &m) == 0) return NULL;
+  return NEXT(dlopen)(m.path, RTLD_LAZY | RTLD_NOLOAD);
+}
 
 /* 1: the kernel's own view of the directories leads to the same file. */
 static int is_found_plainly(const char *real, const char *name, const struct ovl_seeker *seeker,
@@ -75,9 +95,15 @@ static void open_needed(struct opened **all, const char *shown, const char *real
 /* Opens one needed library, what it needs itself first. */
 static void open_one(struct opened **all, const char *name, const struct ovl_seeker *seeker,
                      const char *real_origin, int depth) {
-  if (is_loaded(name)) return;
   struct opened *o = malloc(sizeof *o);
   if (o == NULL) return;
+  o->renamed = 0;
+  o->map = hold(name);
+  if (o->map != NULL) {
+    o->next = *all;
+    *all = o;
+    return;
+  }
   if (ovl_library_find(&o->library, name, seeker) != 1) {
     free(o);
     return;
@@ -126,7 +152,8 @@ void *ovl_open_library(const struct ovl_library *library, int mode) {
     struct opened *o = all;
     all = o->next;
     if (o->renamed) strcpy(o->map->l_name, o->library.shown);
-    if (map != NULL) (void)dlclose(o->map); /* the library holds it now */
+    /* What was opened holds it now. After a failure closing it would lose dlerror's words: it stays. */
+    if (map != NULL) (void)dlclose(o->map);
     free(o);
   }
   return map;

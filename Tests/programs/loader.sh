@@ -40,6 +40,46 @@ int main(int argc, char **argv) {
   puts("");
 }
 C
+# Several threads open and close one plugin, one of them forks meanwhile; prints how often what it says is
+# wrong.
+cat >"$AUX/threads.c" <<'C'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static const char *path, *expected;
+static int wrong;
+static int once(int flag) {
+  void *handle = dlopen(path, RTLD_NOW | flag);
+  const char *(*chain)(void) = handle ? (const char *(*)(void))dlsym(handle, "chain") : NULL;
+  Dl_info where;
+  int bad = !chain || strcmp(chain(), expected) || !dladdr((void *)chain, &where) || strcmp(where.dli_fname, path);
+  return bad | (handle && dlclose(handle));
+}
+static void *work(void *forks) {
+  for (int i = 0; i < 300; i++) {
+    int status = 0;
+    if (forks && i % 100 == 0) {
+      pid_t child = fork();
+      if (child == 0) _exit(once(0));
+      waitpid(child, &status, 0);
+    }
+    if (once(i & 1 ? RTLD_GLOBAL : 0) || status) __atomic_fetch_add(&wrong, 1, __ATOMIC_RELAXED);
+  }
+  return NULL;
+}
+int main(int argc, char **argv) {
+  if (argc < 3) return 2;
+  path = argv[1], expected = argv[2];
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, work, i == 0 ? &wrong : NULL);
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  printf("%d wrong\n", wrong);
+}
+C
 library() { # FILE FUNCTION VERSION OPTION…
   local file=$1 function=$2 version=$3
   shift 3
@@ -67,6 +107,8 @@ program searched which -Llib -lwhich
 program opens which -DBARE
 program opens-near which -DBARE '-Wl,-rpath,$ORIGIN/../plugins'
 cp bin/opens "$AUX/opens"
+gcc -pthread "$AUX/threads.c" -o "$AUX/threads"
+gcc -pthread "$AUX/threads.c" -o bin/threads '-Wl,-rpath,$ORIGIN'
 cd - >/dev/null
 export -f library
 
@@ -104,6 +146,10 @@ all
 library plugins/deps/libdep.so dep upper -Wl,-soname,libdep.so; all
 library plugins/deps/nosoname.so nosoname upper; all
 mv plugins other; mkdir plugins; cp other/plugin.so plugins; mv other/deps plugins; all
+BODY
+ignoring='libdep' like_plain "threads open and close a plugin whose library was changed" <<'BODY'
+library plugins/deps/libdep.so dep upper -Wl,-soname,libdep.so
+for p in bin/threads "$AUX/threads"; do $p "$PWD/plugins/plugin.so" upper; $p plugins/plugin.so upper; done
 BODY
 like_plain "children do not inherit what a program needs" <<'BODY'
 LD_LIBRARY_PATH=lib bin/searched

@@ -207,13 +207,16 @@ enum LibrarySearch {
       var canonical = s.staging
       let name = text.name
       let parent = text.prefix(text.count - name.count)
-      if unsafe cache != nil, !parent.isEmpty,
-        try unsafe SearchDirectory.look(parent, into: &canonical, cache, plain: false) == .outside,
-        unsafe lx_readlinkat(
-          AT_FDCWD, path,
-          UnsafeMutableRawPointer(s.link.base).assumingMemoryBound(to: CChar.self), 8) < 0
-      {
-        return 0
+      if unsafe cache != nil, !parent.isEmpty {
+        let directory = try unsafe SearchDirectory.look(
+          parent, into: &canonical, cache, plain: false)
+        if directory == .missing { throw .noEntry }
+        let link = unsafe UnsafeMutableRawPointer(s.link.base)
+        if directory == .outside,
+          unsafe lx_readlinkat(AT_FDCWD, path, link.assumingMemoryBound(to: CChar.self), 8) < 0
+        {
+          return 0
+        }
       }
       let found = unsafe UnsafeMutableRawPointer(s.spare).assumingMemoryBound(to: ovl_path.self)
       let r = unsafe ovlLocate(found, AT_FDCWD, path, UInt32(OVL_FOLLOW))

@@ -3,8 +3,8 @@ import CLinux
 /// A directory of a library search path: where it is in the merged tree. It is walked to once; libraries
 /// are then looked up by the canonical path, which the lookup cache knows.
 ///
-/// The cache is the caller's: a list of (state, path as given, canonical path), never sorted, and full at
-/// a few dozen directories, after which each is walked to again.
+/// The cache is the caller's: a list of (state, two lengths, path as given, canonical path), never sorted,
+/// and full at a few dozen directories, after which each is walked to again.
 enum SearchDirectory {
   enum State: UInt8 {
     case missing = 1
@@ -29,6 +29,9 @@ enum SearchDirectory {
     if let cache = unsafe cache { unsafe remember(path, canonical.view, state, cache) }
     return state
   }
+
+  /// What stands before an entry's two paths.
+  private static var header: Int { 5 }
 
   private static func walk(
     _ path: PathView, into canonical: inout PathBuffer, plain: Bool
@@ -79,16 +82,15 @@ enum SearchDirectory {
     let text = unsafe ovl_search_text(cache)!
     let used = unsafe min(Int(cache.pointee.used), Int(ovl_search_text_size()))
     var at = 0
-    while at < used {
-      let state = unsafe text[at]
-      let given = unsafe PathView(text + at + 1, pathLength(text + at + 1))
-      let whole = unsafe given.base + given.count + 1
-      let view = unsafe PathView(whole, pathLength(whole))
-      if given.equals(path) {
-        try canonical.set(view)
-        return State(rawValue: state)
+    while at + header <= used {
+      let given = unsafe Int(text[at + 1]) | Int(text[at + 2]) << 8
+      let whole = unsafe Int(text[at + 3]) | Int(text[at + 4]) << 8
+      let start = unsafe text + at + header
+      if unsafe PathView(start, given).equals(path) {
+        try unsafe canonical.set(PathView(start + given, whole))
+        return State(rawValue: unsafe text[at])
       }
-      at += given.count + view.count + 3
+      at += header + given + whole
     }
     return nil
   }
@@ -98,14 +100,16 @@ enum SearchDirectory {
     _ cache: UnsafeMutablePointer<ovl_search_cache>
   ) {
     let used = unsafe Int(cache.pointee.used)
-    let end = used + path.count + canonical.count + 3
+    let end = used + header + path.count + canonical.count
     guard end <= Int(ovl_search_text_size()) else { return }
-    let text = unsafe ovl_search_text(cache)!
-    unsafe text[used] = state.rawValue
-    unsafe copyBytes(text + used + 1, path.base, path.count)
-    unsafe text[used + 1 + path.count] = 0
-    unsafe copyBytes(text + used + 2 + path.count, canonical.base, canonical.count)
-    unsafe text[end - 1] = 0
+    let text = unsafe ovl_search_text(cache)! + used
+    unsafe text[0] = state.rawValue
+    unsafe text[1] = UInt8(truncatingIfNeeded: path.count)
+    unsafe text[2] = UInt8(truncatingIfNeeded: path.count >> 8)
+    unsafe text[3] = UInt8(truncatingIfNeeded: canonical.count)
+    unsafe text[4] = UInt8(truncatingIfNeeded: canonical.count >> 8)
+    unsafe copyBytes(text + header, path.base, path.count)
+    unsafe copyBytes(text + header + path.count, canonical.base, canonical.count)
     unsafe cache.pointee.used = UInt32(end)
   }
 }
