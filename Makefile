@@ -63,10 +63,11 @@ install: build ## into PREFIX (and DESTDIR)
 	$(SWIFT) build -c release --product overlock-cli --scratch-path .build-install --static-swift-stdlib
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
 	install -s .build-install/release/overlock-cli $(DESTDIR)$(PREFIX)/bin/overlock
-	install -m 644 $(RELEASE)/liboverlock.so $(DESTDIR)$(PREFIX)/lib/liboverlock.so
+	install -m 644 $(RELEASE)/liboverlock.so $(RELEASE)/liboverlock-audit.so $(DESTDIR)$(PREFIX)/lib
 
 uninstall: ## what install put into PREFIX
-	rm -f $(DESTDIR)$(PREFIX)/bin/overlock $(DESTDIR)$(PREFIX)/lib/liboverlock.so
+	rm -f $(DESTDIR)$(PREFIX)/bin/overlock $(DESTDIR)$(PREFIX)/lib/liboverlock.so \
+	  $(DESTDIR)$(PREFIX)/lib/liboverlock-audit.so
 
 clean: ## all build products
 	rm -rf .build .build-install

@@ -17,6 +17,10 @@ let package = Package(
     // The Embedded target must stand here itself: reached only through the C target, the driver
     // would link libswiftCore in.
     .library(name: "overlock", type: .dynamic, targets: ["OverlockShim", "OverlockCoreEmbedded"]),
+    // What ld.so asks for shared libraries in programs that need it: it lives beside every libc, so it
+    // links none, and is a library of its own.
+    .library(
+      name: "overlock-audit", type: .dynamic, targets: ["OverlockAudit", "OverlockCoreEmbedded"]),
     // Not "overlock": SwiftPM drops a second product of one name. The Makefile makes `overlock` of it.
     .executable(name: "overlock-cli", targets: ["overlock"]),
   ],
@@ -45,6 +49,28 @@ let package = Package(
           "-Xlinker", "--hash-style=gnu",
         ]),
         // Symbols of the core help a debugger, not a stranger's process.
+        .unsafeFlags(["-Xlinker", "-s"], .when(configuration: .release)),
+      ]
+    ),
+    .target(
+      name: "OverlockAudit",
+      dependencies: ["CLinux", "OverlockCoreEmbedded"],
+      path: "audit",
+      exclude: ["exports.map"],
+      publicHeadersPath: "include",
+      cSettings: [
+        .unsafeFlags([
+          "-O2", "-Wall", "-Wextra", "-fvisibility=hidden", "-ffreestanding", "-fno-builtin",
+          "-fno-stack-protector",
+        ])
+      ],
+      linkerSettings: [
+        .unsafeFlags([
+          "-Xlinker", "--version-script=\(Context.packageDirectory)/audit/exports.map",
+          "-Xlinker", "--hash-style=gnu", "-Xlinker", "--gc-sections",
+          "-Xlinker", "--as-needed", "-Xlinker", "-z", "-Xlinker", "defs",
+          "-Xclang-linker", "-nostdlib",
+        ]),
         .unsafeFlags(["-Xlinker", "-s"], .when(configuration: .release)),
       ]
     ),

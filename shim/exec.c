@@ -80,6 +80,7 @@ long ovl_plan_exec(struct ovl_plan **out, int dirfd, const char *path, char *con
   struct ovl_plan *p = *out = make_plan(argv, envp);
   if (p == NULL) return -ENOMEM;
   struct ovl_exec *e = &p->exec;
+  e->search_path = ovl_search_path(envp);
   long r = ovl_exec(e, dirfd, path, flags);
   p->outside = r == OVL_PASS;
   if (p->outside) r = 0;

@@ -22,10 +22,11 @@ long ovl_plan_exec(struct ovl_plan **plan, int dirfd, const char *path, char *co
 void ovl_plan_drop(struct ovl_plan *plan);
 
 /* At most so many entries does ovl_inherit add to the caller's environment. */
-#define OVL_INHERITED_ENTRIES 3
+#define OVL_INHERITED_ENTRIES 4
 
 /* Fills plan->environment from the caller's; needs ovl_inherited_text(envp) bytes at plan->text. */
 void ovl_inherit(struct ovl_plan *plan, char *const envp[]);
 size_t ovl_inherited_text(char *const envp[]);
+const char *ovl_search_path(char *const envp[]); /* LD_LIBRARY_PATH, or NULL */
 
 #endif

@@ -236,8 +236,17 @@ struct ovl_inherited {
   size_t library_length;
   const char *options;  /* "OVERLOCK=…" */
   size_t options_length;
+  const char *audit;    /* absolute path of the audit library, beside this one */
+  size_t audit_length;
 };
 extern struct ovl_inherited ovl_inherited OVL_HIDDEN;
+
+/* 1: the audit library tells ld.so here where libraries are (audit/). */
+extern int ovl_audited OVL_HIDDEN;
+
+/* Takes the audit library out of the environment, where the program has no use for it. Sets
+ * ovl_audited. */
+void ovl_hide_audit(char **environment);
 
 /* One line on stderr: "overlock: " and the parts up to a NULL. */
 void ovl_complain(const char *first, ...) __attribute__((sentinel));

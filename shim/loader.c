@@ -1,7 +1,8 @@
 /* Loading libraries and asking for symbols at run time.
  *
  * - dlopen with RTLD_DEEPBIND would let the library find libc before us: the flag is taken off.
- * - A path into an overlay becomes the object's real path.
+ * - A path into an overlay becomes the object's real path (libraries.c), unless ld.so asks the audit
+ *   library for it (audit/).
  * - dlsym(handle of libc, "open") would answer libc's own function: for a hooked name ours is
  *   given.
  *
@@ -10,39 +11,31 @@
  * sees the program. With RTLD_DEFAULT and RTLD_NEXT the order of the libraries already gives our
  * functions.
  *
- * Known limits: dlmopen makes a second libc that no hook reaches; dependencies, of a program too, are
- * searched for by the loader itself, in the layers' real directories. */
+ * Known limit: dlmopen makes a second libc that no hook reaches. */
 
-#include "hook.h"
+#include "libraries.h"
 
 #include <dlfcn.h>
 #include <string.h>
 
-/* No handle and not NULL either: the path is not one of ours. */
-#define NOT_OURS ((void *)-1)
-
-static void *open_located(Lmid_t space, const char *path, int mode) {
-  if (path == NULL || strchr(path, '/') == NULL) return NOT_OURS;
-  OVL_PATH(p);
-  const long r = ovl_locate(&p, AT_FDCWD, path, OVL_FOLLOW);
-  /* Where it cannot be found, libc finds the words for dlerror. */
-  if (r != 0 || strcmp(p.real, path) == 0) return NOT_OURS;
-  return space == LM_ID_BASE ? NEXT(dlopen)(p.real, mode) : NEXT(dlmopen)(space, p.real, mode);
-}
-
 HOOKED(void *, dlopen, const char *path, int mode) {
-  if (OVL_ON()) {
-    mode &= ~RTLD_DEEPBIND;
-    void *handle = open_located(LM_ID_BASE, path, mode);
-    if (handle != NOT_OURS) return handle;
+  if (OVL_OFF()) TAIL_CALL NEXT(dlopen)(path, mode);
+  mode &= ~RTLD_DEEPBIND;
+  if (!ovl_audited && path != NULL) {
+    struct ovl_library library;
+    int found;
+    KEEPING_ERRNO(found = ovl_find_library(&library, path, __builtin_return_address(0)));
+    if (found) return ovl_open_library(&library, mode);
   }
   TAIL_CALL NEXT(dlopen)(path, mode);
 }
 
 HOOKED(void *, dlmopen, Lmid_t space, const char *path, int mode) {
-  if (OVL_ON()) {
-    void *handle = open_located(space, path, mode);
-    if (handle != NOT_OURS) return handle;
+  if (OVL_ON() && !ovl_audited && path != NULL && strchr(path, '/') != NULL) {
+    OVL_PATH(p);
+    /* Where it cannot be found, libc finds the words for dlerror. */
+    if (ovl_locate(&p, AT_FDCWD, path, OVL_FOLLOW) == 0 && strcmp(p.real, path) != 0)
+      return NEXT(dlmopen)(space, p.real, mode);
   }
   TAIL_CALL NEXT(dlmopen)(space, path, mode);
 }

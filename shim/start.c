@@ -74,7 +74,7 @@ static long remember(const char *options) {
   }
   static const char assignment[] = "OVERLOCK=";
   const size_t size = ovl_length(directory) + ovl_length(name) + 1 + sizeof assignment +
-                      ovl_length(options);
+                      ovl_length(options) + ovl_length(directory) + ovl_length(name) + sizeof OVL_AUDIT_NAME;
   char *at = ovl_keep(size);
   if (at == NULL) return -ENOMEM;
   ovl_inherited.library = at;
@@ -83,6 +83,11 @@ static long remember(const char *options) {
   ovl_inherited.options = ++at;
   at = ovl_append(ovl_append(at, assignment), options);
   ovl_inherited.options_length = (size_t)(at - ovl_inherited.options);
+  ovl_inherited.audit = ++at;
+  at = ovl_append(ovl_append(at, directory), name);
+  while (at[-1] != '/') at--;
+  at = ovl_append(at, OVL_AUDIT_NAME);
+  ovl_inherited.audit_length = (size_t)(at - ovl_inherited.audit);
   return 0;
 }
 
@@ -100,6 +105,7 @@ static void start(char **environment) {
     (void)lx_call6(SYS_exit_group, STATUS_CANNOT_START, 0, 0, 0, 0, 0);
   }
   if (ovl_overlays == 0) return;
+  ovl_hide_audit(environment);
 #ifdef OVERLOCK_STEPS
   const char *step = variable(environment, "OVERLOCK_STEP");
   uint64_t number = 0;

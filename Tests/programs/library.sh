@@ -23,6 +23,24 @@ if needs_program "exported symbols" nm; then
   fi
 fi
 
+if needs_program "the audit library" nm readelf; then
+  audit=$(dirname "$LIBRARY")/liboverlock-audit.so
+  exported=$(nm -D --defined-only "$audit" | awk '{ print $3 }' | sort | paste -sd' ')
+  if [[ $exported == 'la_objclose la_objopen la_objsearch la_preinit la_version' ]]; then
+    pass "the audit library exports rtld-audit's names alone"
+  else
+    fail "the audit library exports rtld-audit's names alone" "$exported"
+  fi
+  # With libc among them, each program that is audited would have a second one.
+  others=$(readelf -d "$audit" | grep -E 'NEEDED|TEXTREL|BIND_NOW' || true)
+  undefined=$(nm -D --undefined-only "$audit")
+  if [[ $others$undefined ]]; then
+    fail "the audit library needs no other" "$others$undefined"
+  else
+    pass "the audit library needs no other"
+  fi
+fi
+
 if needs_program "NEEDED" readelf; then
   others=$(readelf -d "$LIBRARY" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -vxE 'libc\.so\.6|ld-linux.*' | paste -sd' ' || true)
   if [[ $others ]]; then fail "needs libc alone" "also $others"; else pass "needs libc alone"; fi
@@ -131,7 +149,7 @@ if needs_program "shared libraries of the merged tree" gcc; then
   gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich '-Wl,-rpath,$ORIGIN/../lib' -o "$FIXTURE/bin/by-origin"
   gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich "-Wl,-rpath,$T/lib" -o "$FIXTURE/bin/absolute"
   gcc "$AUX/says.c" -L"$FIXTURE/lib" -lwhich -o "$FIXTURE/bin/searched"
-  needing=libraries ignoring='libwhich' like_plain "shared libraries are those of the merged tree" <<'BODY'
+  ignoring='libwhich' like_plain "shared libraries are those of the merged tree" <<'BODY'
 each() { bin/by-origin; bin/absolute; LD_LIBRARY_PATH=$PWD/lib bin/searched; (cd lib; LD_LIBRARY_PATH=. ../bin/searched); }
 each
 cp bin/by-origin bin/copied; bin/copied

@@ -178,10 +178,12 @@ struct ovl_exec {
   int32_t unreached;     /* 0, or why a preload cannot reach it: enum ovl_unreached */
   int32_t refuse;        /* 1: must be refused with EACCES (after the one line on stderr) */
   int32_t warn;          /* 1: one line on stderr */
+  int32_t audit;         /* 1: ld.so must be told where the program's libraries are (audit/) */
   const char *interpreter; /* as the program should see it in argv[0] */
   const char *argument;    /* or NULL */
   const char *path;        /* the script as the program should see it */
-  char line[512];
+  const char *search_path; /* given: the new image's LD_LIBRARY_PATH, or NULL */
+  char line[1024];
   /* What the new image's environment must carry beside LD_PRELOAD and OVERLOCK; "" for nothing.
    * NAME=VALUE with NAME OVERLOCK_STATE. */
   char state[4352];
@@ -191,6 +193,60 @@ enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIG
 /* What to do for execveat(dirfd, path, …, atflags). 0: use *e. OVL_PASS: the file is outside every
  * overlay; then only state, unreached, refuse and warn count. Release e->file afterwards. */
 long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
+
+/* ---- shared libraries ------------------------------------------------------------------------- */
+
+/* The audit library's file, beside liboverlock.so, and what replaces the first byte of its element of
+ * LD_AUDIT once it works. */
+#define OVL_AUDIT_NAME "liboverlock-audit.so"
+#define OVL_AUDIT_MARK '\1'
+
+/* What directories of search paths were found to be. Zeroed: nothing is known. To be forgotten where the
+ * program may have changed them, or its working directory. */
+struct ovl_search_cache {
+  uint32_t used;
+  char text[6144];
+};
+
+/* A loaded object for which a library is looked for. Strings may be NULL where there is none. */
+struct ovl_seeker {
+  const struct ovl_seeker *loader;  /* for which it was loaded itself; NULL: for none that is known */
+  const struct ovl_seeker *program; /* NULL: it is the program, or that is not known */
+  const char *origin;               /* $ORIGIN in the merged tree */
+  const char *rpath, *runpath;      /* DT_RPATH, DT_RUNPATH */
+  const char *search_path;          /* LD_LIBRARY_PATH */
+  const char *platform;             /* $PLATFORM */
+  struct ovl_search_cache *cache;
+  int32_t is_program;
+  int32_t plain; /* search the directories as the kernel shows them */
+};
+/* What a library's file says it needs. */
+struct ovl_needs {
+  const char *rpath, *runpath, *soname; /* or NULL */
+  int32_t count;
+  int32_t next;
+  const char *names[128];
+  char text[16384];
+};
+struct ovl_library {
+  char shown[4096]; /* as ld.so would name it, were the merged tree a plain one */
+  char real[4096];  /* to open, with slashes in front: no shorter than `shown` */
+  int32_t inside;   /* it is in an overlay */
+};
+
+/* Finds a library as ld.so would in a plain tree: by name in the seeker's directories, or by a path,
+ * which may hold dynamic string tokens. 1: found. 0: in none of them; the cache and the default directories are not looked into. */
+long ovl_library_find(struct ovl_library *library, const char *name, const struct ovl_seeker *seeker);
+/* What a candidate of ld.so's own search stands for. 1: library->real; 0: itself; -ENOENT: nothing. */
+long ovl_library_candidate(struct ovl_library *library, const char *path,
+                           struct ovl_search_cache *cache);
+/* The program's directory, or that of a path, in the merged tree. Buffer of PATH_MAX. 0 or -errno. */
+long ovl_library_origin(const char *path, char *buffer);
+/* Reads what the library at a real path needs. 1: something of it is not for ld.so's default
+ * directories alone; 0: nothing, or it is no library that can be read. */
+long ovl_library_needs(struct ovl_needs *needs, const char *real);
+/* The working directory may have been changed by another copy of the core. */
+void ovl_library_moved(void);
 
 /* ---- locks ------------------------------------------------------------------------------------ */
 

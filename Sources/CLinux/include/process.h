@@ -164,6 +164,16 @@ static inline size_t ovl_far_size(void) { return sizeof ovl_arena_far; }
 static inline uint8_t *ovl_path_small(struct ovl_path *p) { return (uint8_t *)p->small; }
 static inline struct ovl_path *ovl_exec_file(struct ovl_exec *e) { return &e->file; }
 static inline uint8_t *ovl_exec_line(struct ovl_exec *e) { return (uint8_t *)e->line; }
+static inline const char **ovl_needs_names(struct ovl_needs *n) { return n->names; }
+static inline int ovl_needs_max(void) { return sizeof ((struct ovl_needs *)0)->names / sizeof(char *); }
+static inline uint8_t *ovl_needs_text(struct ovl_needs *n) { return (uint8_t *)n->text; }
+static inline int ovl_needs_text_size(void) { return sizeof ((struct ovl_needs *)0)->text; }
+static inline uint8_t *ovl_search_text(struct ovl_search_cache *c) { return (uint8_t *)c->text; }
+static inline int ovl_search_text_size(void) {
+  return sizeof ((struct ovl_search_cache *)0)->text;
+}
+static inline uint8_t *ovl_library_shown(struct ovl_library *l) { return (uint8_t *)l->shown; }
+static inline uint8_t *ovl_library_real(struct ovl_library *l) { return (uint8_t *)l->real; }
 static inline uint8_t *ovl_exec_state(struct ovl_exec *e) { return (uint8_t *)e->state; }
 static inline size_t ovl_exec_state_size(void) { return sizeof ((struct ovl_exec *)0)->state; }
 

@@ -16,6 +16,7 @@ enum Exec {
     unsafe e.pointee.unreached = 0
     unsafe e.pointee.refuse = 0
     unsafe e.pointee.warn = 0
+    unsafe e.pointee.audit = 0
     try unsafe saveState(e)
     guard let path = unsafe path, unsafe isMapped(path) else { return passResult }
     let file = unsafe fileOf(e)
@@ -62,6 +63,9 @@ enum Exec {
     _ = unsafe text.cString
   }
 
+  /// Enough for the program headers of what linkers make; the kernel reads less of a `#!` line.
+  private static var headSize: Int { 1023 }
+
   /// Reads the head of the file. True: it is a `#!` script, whose first line is in `e.line`.
   private static func inspect(
     _ e: UnsafeMutablePointer<ovl_exec>, _ dirfd: Int32, _ real: UnsafePointer<CChar>,
@@ -76,15 +80,31 @@ enum Exec {
     }
     defer { if !empty { _ = lx_close(fd) } }
     let head = unsafe line(e)
-    let n = unsafe lx_pread(fd, head, 511, 0)
+    let n = unsafe lx_pread(fd, head, headSize, 0)
     guard n >= 4 else { return false }
     unsafe head[n] = 0
-    if unsafe head[0] == 0x23, unsafe head[1] == 0x21 { return true }
+    if unsafe head[0] == 0x23, unsafe head[1] == 0x21 {
+      // Outside, the kernel starts the interpreter.
+      if unsafe LibraryNeed.searched(e.pointee.search_path) { unsafe e.pointee.audit = 1 }
+      return true
+    }
     if unsafe head[0] == 0x7f, unsafe head[1] == 0x45 {
-      unsafe e.pointee.unreached = Elf.reach(fd, head, n)
-      unsafe judge(e)
+      unsafe consider(e, fd, head, n, inside: empty || e.pointee.file.overlay >= 0)
     }
     return false
+  }
+
+  /// A program's ELF header has been read: is it within reach, and where are its libraries?
+  private static func consider(
+    _ e: UnsafeMutablePointer<ovl_exec>, _ fd: Int32, _ head: UnsafeMutablePointer<UInt8>,
+    _ n: Int, inside: Bool
+  ) {
+    unsafe e.pointee.unreached = Elf.reach(fd, head, n)
+    guard unsafe e.pointee.unreached == Int32(OVL_REACHED.rawValue) else { return unsafe judge(e) }
+    let searchPath = unsafe e.pointee.search_path
+    if unsafe LibraryNeed.has(fd, head, n, inside: inside, searchPath: searchPath) {
+      unsafe e.pointee.audit = 1
+    }
   }
 
   /// DESIGN: never silent; refused where the target is itself a lower, since such a program would
@@ -160,10 +180,9 @@ enum Exec {
     let fd = Int32(truncatingIfNeeded: r)
     defer { _ = lx_close(fd) }
     try withScratch { (s) throws(Errno) in
-      let n = unsafe lx_pread(fd, s.spare, 511, 0)
+      let n = unsafe lx_pread(fd, s.spare, headSize, 0)
       guard n >= 64, unsafe s.spare[0] == 0x7f else { return }
-      unsafe e.pointee.unreached = Elf.reach(fd, s.spare, n)
-      unsafe judge(e)
+      unsafe consider(e, fd, s.spare, n, inside: e.pointee.file.overlay >= 0)
     }
   }
 }
@@ -171,9 +190,9 @@ enum Exec {
 /// As much of an ELF header as tells whether ld.so will load a preload into the program.
 enum Elf {
   #if arch(x86_64)
-    private static let machine: UInt16 = 62
+    static let machine: UInt16 = 62
   #else
-    private static let machine: UInt16 = 183
+    static let machine: UInt16 = 183
   #endif
 
   static func reach(_ fd: Int32, _ head: UnsafeMutablePointer<UInt8>, _ n: Int) -> Int32 {
