@@ -28,6 +28,7 @@
 
 #include "abi.h"
 #include "atomics.h"
+#include "mapping.h"
 #include "owner.h"
 #include "process.h"
 #include "syscalls.h"

@@ -189,6 +189,12 @@ enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIG
  * overlay; then only state, unreached, refuse and warn count. Release e->file afterwards. */
 long ovl_exec(struct ovl_exec *e, int dirfd, const char *path, int atflags);
 
+/* ---- mappings --------------------------------------------------------------------------------- */
+
+/* mmap(2) where the mapping must be of another file than the descriptor's: an address, or -errno. OVL_PASS: the
+ * kernel's own call. */
+long ovl_map(void *address, size_t length, int protection, int flags, int fd, long offset);
+
 /* ---- locks ------------------------------------------------------------------------------------ */
 
 /* How a lock call on a descriptor is to be made. `command` is fcntl's (its argument a struct flock), or

@@ -34,7 +34,10 @@ extension Overlay {
     }
     if let registry {
       try adopt(registry)
-      if try registry.restore(self, line: line) { return }
+      if try registry.restore(self, line: line) {
+        sweepUnusedAnchorsAtStart()
+        return
+      }
     }
     var configuration = Configuration(self, message, s)
     try configuration.compile(options, message: &message)
@@ -48,6 +51,7 @@ extension Overlay {
       if hasEntries("/index") { registry?.noteIndex() }
       registry?.noteUncontested { !hasEntries("/contested") }
       sweepAbandoned()
+      sweepUnusedAnchorsAtStart()
     }
   }
 

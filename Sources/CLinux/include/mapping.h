@@ -1,0 +1,72 @@
+#ifndef OVERLOCK_MAPPING_H
+#define OVERLOCK_MAPPING_H
+
+/* Mapping files for the program, and seeing whether anybody has one mapped. */
+
+#include "syscalls.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+
+/* The words of one mmap call but for the descriptor. */
+struct lx_mapping {
+  void *address;
+  size_t length;
+  int protection, flags;
+  long offset;
+};
+
+/* An address or -errno. */
+static inline long lx_map(int fd, const struct lx_mapping *m) {
+  return lx_call6(SYS_mmap, LX_CAST(m->address), (long)m->length, m->protection, m->flags, fd, m->offset);
+}
+
+/* The same of a file that this process must not open, since its close would drop POSIX record locks: a child
+ * that shares the memory, but not the descriptors, opens and maps it. As with vfork the calling thread stands
+ * still until it ends, and no wait of the program finds it. *opened gets what open answered. Not inlined: the
+ * frame that both return into holds nothing that the child changes. */
+__attribute__((noinline, unused)) static long lx_map_apart(const char *path, int flags,
+                                                           const struct lx_mapping *m, long *opened) {
+  volatile long result = -EAGAIN, fd = -EAGAIN;
+  const uint64_t mask = lx_block_signals();
+  const long child = lx_call6(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
+  if (child == 0) {
+    fd = lx_openat(AT_FDCWD, path, flags, 0);
+    if (fd >= 0) result = lx_map((int)fd, m);
+    for (;;) lx_call6(SYS_exit, 0, 0, 0, 0, 0, 0);
+  }
+  if (child > 0)
+    while (lx_call6(SYS_wait4, child, 0, (long)__WALL, 0, 0, 0) == -EINTR) {
+    }
+  lx_restore_signals(mask);
+  *opened = child > 0 ? fd : child;
+  return result;
+}
+
+/* 0: nobody else has the file open or mapped, for then alone is a write lease on it granted (fcntl(2),
+ * F_SETLEASE), which is given back at once; -EAGAIN: somebody has. Who opens the file in that moment has a SIGURG sent to us, which
+ * does nothing, instead of the SIGIO that kills. */
+static inline long lx_claim_alone(int fd) {
+  (void)lx_fcntl(fd, F_SETSIG, SIGURG);
+  const long r = lx_fcntl(fd, F_SETLEASE, F_WRLCK);
+  if (r == 0) (void)lx_fcntl(fd, F_SETLEASE, F_UNLCK);
+  return r;
+}
+
+/* Bytes that an unprivileged user may still fill on the file system of a descriptor. */
+static inline uint64_t lx_free_bytes(int fd) {
+  struct statfs s;
+  if (lx_call6(SYS_fstatfs, fd, LX_CAST(&s), 0, 0, 0, 0) < 0) return 0;
+  return (uint64_t)s.f_bavail * (uint64_t)s.f_bsize;
+}
+
+static inline struct timespec lx_ctime(const struct stat *s) { return s->st_ctim; }
+
+/* Sets times through a descriptor. */
+static inline long lx_futimens(int fd, struct timespec access, struct timespec modification) {
+  const struct timespec times[2] = {access, modification};
+  return lx_call6(SYS_utimensat, fd, 0, LX_CAST(times), 0, 0, 0);
+}
+
+#endif

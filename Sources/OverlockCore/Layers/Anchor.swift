@@ -1,0 +1,283 @@
+import CLinux
+
+/// The anchor of a lower file: its upper inode, made before the copy-up and filled with the lower's data. Who maps
+/// the file maps the anchor, so that the mapping shows what is written to the file later: copy-up takes this very
+/// inode (docs/decisions/0011).
+///
+/// It is `workdir/overlock/anchors/<shown inode>.<birth of the lower file>`, and is made, filled, opened, taken and
+/// removed under the turn of the identity only. Its times say what it is a copy of: modified when the lower was,
+/// accessed when the lower was changed (ctime). One that is being filled was accessed in 1970. It is never cut
+/// but to the lower's size, as it may be mapped at any time.
+@safe struct Anchor {
+  let overlay: Overlay
+  let shown: UInt64
+  private let lower: PathBuffer
+  private let birth: UInt64
+
+  /// - Parameter lower: the real path, in memory that outlives the anchor's use.
+  init(_ overlay: Overlay, _ shown: UInt64, of lower: PathBuffer) throws(Errno) {
+    self.overlay = overlay
+    self.shown = shown
+    self.lower = lower
+    var inode: UInt64 = 0
+    var birth: UInt64 = 0
+    var type: UInt32 = 0
+    try unsafe check(lx_birth(lower.terminated, AT_SYMLINK_NOFOLLOW, &inode, &birth, &type))
+    self.birth = birth
+  }
+
+  static var folder: StaticString { "/anchors" }
+  /// Bytes that are copied at most for the sake of a mapping.
+  private static var roomAtMost: Int { 1 << 30 }
+  /// How often a lower that is written meanwhile is copied anew.
+  private static var rounds: Int { 4 }
+
+  private func path(into path: inout PathBuffer) throws(Errno) {
+    path.count = 0
+    try path.append(overlay.work)
+    try path.append(Anchor.folder)
+    try path.append(slash)
+    try path.append(hex: shown)
+    try path.append(dot)
+    try path.append(hex: birth)
+  }
+
+  /// Opens the anchor for a mapping that will only be read, complete and up to date, made if there is none.
+  ///
+  /// - Parameter descriptor: of the program's, on the lower.
+  /// - Errors: EACCES, EPERM the process could never have the file copied up; ENOSPC no room for it; as open(2) and
+  ///   write(2); EAGAIN the lower is being written: then nothing is to be gained but what the lower shows.
+  func open(for descriptor: Int32, _ turn: Turn, _ s: Scratch) throws(Errno) -> Int32 {
+    var path = s.staging
+    try self.path(into: &path)
+    if let found = try openIfCurrent(path) { return found }
+    try make(path, for: descriptor, turn, s)
+    return try Anchor.openReading(path)
+  }
+
+  private func openIfCurrent(_ path: PathBuffer) throws(Errno) -> Int32? {
+    let opened: Int32
+    do throws(Errno) { opened = try Anchor.openReading(path) } catch {
+      if error == .noEntry || error == .access { return nil }
+      throw error
+    }
+    var copy = stat()
+    var lower = stat()
+    if unsafe lx_fstat(opened, &copy) == 0, unsafe lx_fstatat(
+      AT_FDCWD, self.lower.terminated, &lower, AT_SYMLINK_NOFOLLOW) == 0,
+      Anchor.isCopy(copy, of: lower)
+    {
+      return opened
+    }
+    _ = lx_close(opened)
+    return nil
+  }
+
+  /// Mappings must leave the access time alone.
+  private static func openReading(_ path: PathBuffer) throws(Errno) -> Int32 {
+    let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW
+    var opened = unsafe lx_openat(AT_FDCWD, path.terminated, flags | O_NOATIME, 0)
+    if opened == -Int(EPERM) { opened = unsafe lx_openat(AT_FDCWD, path.terminated, flags, 0) }
+    return Int32(truncatingIfNeeded: try check(opened))
+  }
+
+  private static func isCopy(_ copy: stat, of lower: stat) -> Bool {
+    var copy = copy
+    var lower = lower
+    return unsafe copy.st_size == lower.st_size && lx_mtime(&copy).equals(lx_mtime(&lower))
+      && lx_atime(&copy).equals(lx_ctime(&lower))
+  }
+
+  private func make(
+    _ path: PathBuffer, for descriptor: Int32, _ turn: Turn, _ s: Scratch
+  ) throws(Errno) {
+    overlay.sweepUnusedAnchors(turn)
+    overlay.registry?.noteAnchor()
+    // Of who died in the copy-up.
+    var staged = s.real
+    try overlay.anchorPath(shown, into: &staged)
+    try reclaim(staged)
+    var opened = unsafe lx_openat(
+      AT_FDCWD, path.terminated, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
+    let isNew = opened == -Int(ENOENT)
+    if isNew {
+      try checkWriter()
+      // Nor is what the lower's file system maps in no way.
+      guard let page = unsafe lx_mmap(4096, PROT_READ, MAP_SHARED, descriptor) else {
+        throw Errno(rawValue: ENODEV)
+      }
+      _ = unsafe lx_munmap(page, 4096)
+      opened = try create(path, s)
+      // Another process may have found the folder empty just before.
+      overlay.registry?.noteAnchor()
+    }
+    let fd = Int32(truncatingIfNeeded: try check(opened))
+    defer { _ = lx_close(fd) }
+    do throws(Errno) {
+      Fault.step()
+      if isNew { try checkUseShows(fd, path) }
+      try fill(fd, s)
+    } catch {
+      if isNew { _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0) }
+      throw error
+    }
+  }
+
+  private func create(_ path: PathBuffer, _ s: Scratch) throws(Errno) -> Int {
+    let flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW
+    var opened = unsafe lx_openat(AT_FDCWD, path.terminated, flags, 0o600)
+    if opened == -Int(ENOENT) {
+      // A workdir from before there were anchors.
+      var folder = s.real
+      try folder.append(overlay.work)
+      try folder.append(Anchor.folder)
+      _ = unsafe lx_mkdirat(AT_FDCWD, folder.cString, 0o700)
+      opened = unsafe lx_openat(AT_FDCWD, path.terminated, flags, 0o600)
+    }
+    // Whatever the umask.
+    if opened >= 0 { _ = lx_fchmod(Int32(truncatingIfNeeded: opened), 0o600) }
+    return opened
+  }
+
+  /// Whether the process could have the file copied up. Errors: EACCES.
+  private func checkWriter() throws(Errno) {
+    do throws(Errno) { try unsafe Permission.access(lower.terminated, W_OK) } catch {
+      var st = stat()
+      try unsafe check(
+        lx_fstatat(AT_FDCWD, lower.terminated, &st, AT_SYMLINK_NOFOLLOW))
+      guard Permission.isOwner(st.st_uid) else { throw error }
+    }
+  }
+
+  /// An anchor that may not be seen to be mapped would be swept from under the mapping: tried on the new file, since
+  /// file systems differ. Errors: EOPNOTSUPP.
+  private func checkUseShows(_ fd: Int32, _ path: PathBuffer) throws(Errno) {
+    let reading = try Anchor.openReading(path)
+    let page = unsafe lx_mmap(4096, PROT_READ, MAP_SHARED, reading)
+    _ = lx_close(reading)
+    guard let page = unsafe page else { throw Errno(rawValue: EOPNOTSUPP) }
+    let whileMapped = lx_claim_alone(fd)
+    _ = unsafe lx_munmap(page, 4096)
+    guard whileMapped == -Int(EAGAIN), lx_claim_alone(fd) == 0 else { throw Errno(rawValue: EOPNOTSUPP) }
+  }
+
+  /// Brings the data up to date in place, until the lower stood still meanwhile. Errors: EAGAIN it never does.
+  private func fill(_ fd: Int32, _ s: Scratch) throws(Errno) {
+    for _ in 0..<Anchor.rounds {
+      var before = stat()
+      var after = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, lower.terminated, &before, AT_SYMLINK_NOFOLLOW))
+      try check(lx_futimens(fd, timespec(tv_sec: 0, tv_nsec: 0), unsafe lx_mtime(&before)))
+      Fault.step()
+      let start = lx_realtime_ns()
+      try Anchor.copy(lower, to: fd, before, room: Anchor.room(fd), s)
+      Fault.step()
+      try unsafe check(lx_fstatat(AT_FDCWD, lower.terminated, &after, AT_SYMLINK_NOFOLLOW))
+      guard after.inode == before.inode, Anchor.hasSameTimes(before, after) else { continue }
+      // What was written in this tick of the clock may be written again in it: copied again when next needed.
+      if Anchor.isSettled(after, at: start) {
+        try check(unsafe lx_futimens(fd, lx_ctime(&after), lx_mtime(&after)))
+      }
+      Fault.step()
+      return
+    }
+    throw .again
+  }
+
+  private static func hasSameTimes(_ a: stat, _ b: stat) -> Bool {
+    var a = a
+    var b = b
+    return unsafe a.st_size == b.st_size && lx_mtime(&a).equals(lx_mtime(&b))
+      && lx_ctime(&a).equals(lx_ctime(&b))
+  }
+
+  /// Whether a change after `start` would show another ctime. A tick is 10 ms at most; file systems that keep no
+  /// fractions of seconds have one of up to 2 s.
+  private static func isSettled(_ lower: stat, at start: UInt64) -> Bool {
+    var lower = lower
+    let changed = unsafe lx_ctime(&lower)
+    if changed.tv_sec < 0 { return true }
+    let tick: UInt64 = changed.tv_nsec == 0 ? 2_000_000_000 : 20_000_000
+    return UInt64(changed.tv_sec) &* 1_000_000_000 &+ UInt64(changed.tv_nsec) &+ tick < start
+  }
+
+  private static func room(_ fd: Int32) -> Int {
+    Int(min(lx_free_bytes(fd), UInt64(roomAtMost)))
+  }
+
+  private static func copy(
+    _ lower: PathBuffer, to fd: Int32, _ st: stat, room: Int, _ s: Scratch
+  ) throws(Errno) {
+    if st.st_size == 0 {
+      try check(lx_ftruncate(fd, 0))
+      return
+    }
+    _ = try Apart.run { () throws(Errno) in
+      try unsafe DataCopy.copy(lower.terminated, to: fd, size: st.st_size, room: room, s)
+      return 0
+    }
+  }
+}
+
+extension Anchor {
+  /// For a copy-up: puts the anchor under the copy's staging name, which is free, without attributes of an earlier
+  /// try. Returns it open for writing; nil: there is none that may be used.
+  func take(as staged: PathBuffer) throws(Errno) -> Int32? {
+    if overlay.saysNoAnchors { return nil }
+    return try withScratch { (s) throws(Errno) -> Int32? in
+      var path = s.staging
+      try self.path(into: &path)
+      let opened = unsafe lx_openat(
+        AT_FDCWD, path.terminated, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0)
+      if opened < 0 { return nil }
+      let fd = Int32(truncatingIfNeeded: opened)
+      let r = unsafe lx_renameat2(
+        AT_FDCWD, path.cString, AT_FDCWD, staged.terminated, UInt32(RENAME_NOREPLACE))
+      if r < 0 {
+        _ = lx_close(fd)
+        throw Errno(result: r)
+      }
+      unsafe ExtendedAttributes.clear(staged.terminated, s)
+      return fd
+    }
+  }
+
+  /// The data of a copy that `take` gave, as the lower's is now.
+  static func refresh(_ fd: Int32, from lower: PathBuffer, _ st: stat, _ s: Scratch) throws(Errno) {
+    var copy = stat()
+    try unsafe check(lx_fstat(fd, &copy))
+    if isCopy(copy, of: st) { return }
+    try self.copy(lower, to: fd, st, room: .max, s)
+  }
+
+  /// The copy-up failed: the anchor is one again, unless it became the upper of another name already. Its times say
+  /// nothing now, so that it will be filled anew.
+  func giveBack(_ staged: PathBuffer) throws(Errno) {
+    var st = stat()
+    let from = unsafe staged.terminated
+    let r = unsafe lx_fstatat(AT_FDCWD, from, &st, AT_SYMLINK_NOFOLLOW)
+    if r == -Int(ENOENT) { return }
+    guard r == 0, st.type == S_IFREG, st.links == 1 else {
+      return try overlay.removeAnchor(staged)
+    }
+    try withScratch { (s) throws(Errno) in
+      var path = s.staging
+      try self.path(into: &path)
+      _ = unsafe lx_fchmodat(AT_FDCWD, from, 0o600)
+      try unsafe check(
+        lx_renameat2(AT_FDCWD, from, AT_FDCWD, path.cString, UInt32(RENAME_NOREPLACE)))
+    }
+  }
+
+  /// What a dead copy-up left under the staging name is an anchor, if somebody has it mapped.
+  func reclaim(_ staged: PathBuffer) throws(Errno) {
+    if overlay.saysNoAnchors || !overlay.isMapped(staged) { return }
+    try giveBack(staged)
+  }
+}
+
+extension timespec {
+  fileprivate func equals(_ other: timespec) -> Bool {
+    tv_sec == other.tv_sec && tv_nsec == other.tv_nsec
+  }
+}
