@@ -126,5 +126,13 @@ SCENARIOS: dict[str, Operation] = {
     "bind over a whiteout": {"op": "bind", "path": "w", "slot": "s0"},
     "bind to a free name": {"op": "bind", "path": "p/q/socket", "slot": "s0"},
     "symlink over a whiteout": {"op": "symlink", "path": "w", "target": "d/a"},
+    "shared mappings of lower files": {"op": "map_files", "path": "d/a", "paths": ["d/a", "d/sparse", "d/a"]},
+    "mapping a lower file that changed": {"op": "map_again", "path": "d/a"},
+    "mapping a sparse lower file that changed": {"op": "map_again", "path": "d/sparse"},
+    "copy-up of a mapped file": {"op": "map_and_write", "path": "d/a", "stale": False},
+    "copy-up of a mapped file that changed": {"op": "map_and_write", "path": "d/sparse", "stale": True},
+    "copy-up of a mapped hard link": {"op": "map_and_write", "path": "d/one", "stale": False},
+    "copy-up of a file that stays mapped": {"op": "map_outlives", "path": "d/a"},
+    "copy-up of a hard link that stays mapped": {"op": "map_outlives", "path": "d/one"},
     "mknod over a whiteout": {"op": "mknod", "path": "wd", "kind": "fifo", "mode": 0o600},
 }

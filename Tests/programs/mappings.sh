@@ -91,7 +91,7 @@ BODY
   for _ in {1..5}; do in_overlay true; done
   kept=$(anchors)
   kill -KILL "$mapper"
-  wait $! || true
+  wait $! 2>/dev/null || true # bash tells of the kill
   rm -f "$SCRATCH/pipe"
   if [[ $kept != 1 ]]; then
     fail "an anchor lives as long as its mapper, who is killed" "$kept anchors while it was mapped"

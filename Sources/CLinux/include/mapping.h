@@ -61,6 +61,23 @@ static inline uint64_t lx_free_bytes(int fd) {
   return (uint64_t)s.f_bavail * (uint64_t)s.f_bsize;
 }
 
+/* What a file is a copy of: of a struct stat inode, type, owner, size and times, and the time of birth in ns (0: not
+ * kept), in one call. */
+static inline long lx_stat_with_birth(int d, const char *path, int flags, struct stat *st, uint64_t *birth) {
+  struct statx s;
+  const unsigned mask = STATX_BASIC_STATS | STATX_BTIME;
+  const long r = lx_call6(SYS_statx, d, LX_CAST(path), flags, mask, LX_CAST(&s), 0);
+  if (r < 0) return r;
+  *st = (struct stat){.st_ino = s.stx_ino, .st_mode = s.stx_mode, .st_uid = s.stx_uid,
+                      .st_size = (off_t)s.stx_size, .st_nlink = s.stx_nlink,
+                      .st_mtim = {s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec},
+                      .st_ctim = {s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec}};
+  *birth = 0;
+  if (s.stx_mask & STATX_BTIME)
+    *birth = (uint64_t)s.stx_btime.tv_sec * 1000000000ULL + s.stx_btime.tv_nsec;
+  return 0;
+}
+
 static inline struct timespec lx_ctime(const struct stat *s) { return s->st_ctim; }
 
 /* Sets times through a descriptor. */

@@ -11,19 +11,21 @@ import CLinux
 @safe struct Anchor {
   let overlay: Overlay
   let shown: UInt64
-  private let lower: PathBuffer
   private let birth: UInt64
 
-  /// - Parameter lower: the real path, in memory that outlives the anchor's use.
-  init(_ overlay: Overlay, _ shown: UInt64, of lower: PathBuffer) throws(Errno) {
+  init(_ overlay: Overlay, _ shown: UInt64, birth: UInt64) {
     self.overlay = overlay
     self.shown = shown
-    self.lower = lower
-    var inode: UInt64 = 0
-    var birth: UInt64 = 0
-    var type: UInt32 = 0
-    try unsafe check(lx_birth(lower.terminated, AT_SYMLINK_NOFOLLOW, &inode, &birth, &type))
     self.birth = birth
+  }
+
+  /// Of the lower file at a real path.
+  init(_ overlay: Overlay, _ shown: UInt64, of lower: PathBuffer) throws(Errno) {
+    var st = stat()
+    var birth: UInt64 = 0
+    try unsafe check(
+      lx_stat_with_birth(AT_FDCWD, lower.terminated, AT_SYMLINK_NOFOLLOW, &st, &birth))
+    self.init(overlay, shown, birth: birth)
   }
 
   static var folder: StaticString { "/anchors" }
@@ -44,31 +46,30 @@ import CLinux
 
   /// Opens the anchor for a mapping that will only be read, complete and up to date, made if there is none.
   ///
-  /// - Parameter descriptor: of the program's, on the lower.
+  /// - Parameters:
+  ///   - descriptor: the program's, on the lower.
+  ///   - st: of the lower.
   /// - Errors: EACCES, EPERM the process could never have the file copied up; ENOSPC no room for it; as open(2) and
   ///   write(2); EAGAIN the lower is being written: then nothing is to be gained but what the lower shows.
-  func open(for descriptor: Int32, _ turn: Turn, _ s: Scratch) throws(Errno) -> Int32 {
+  func open(for descriptor: Int32, _ st: stat, _ turn: Turn, _ s: Scratch) throws(Errno) -> Int32 {
     var path = s.staging
     try self.path(into: &path)
-    if let found = try openIfCurrent(path) { return found }
-    try make(path, for: descriptor, turn, s)
+    if let found = try openCopy(path, of: st) {
+      if overlay.saysNoAnchors { overlay.registry?.noteAnchor() }
+      return found
+    }
+    try make(path, for: descriptor, st, turn, s)
     return try Anchor.openReading(path)
   }
 
-  private func openIfCurrent(_ path: PathBuffer) throws(Errno) -> Int32? {
+  private func openCopy(_ path: PathBuffer, of lower: stat) throws(Errno) -> Int32? {
     let opened: Int32
     do throws(Errno) { opened = try Anchor.openReading(path) } catch {
       if error == .noEntry || error == .access { return nil }
       throw error
     }
     var copy = stat()
-    var lower = stat()
-    if unsafe lx_fstat(opened, &copy) == 0, unsafe lx_fstatat(
-      AT_FDCWD, self.lower.terminated, &lower, AT_SYMLINK_NOFOLLOW) == 0,
-      Anchor.isCopy(copy, of: lower)
-    {
-      return opened
-    }
+    if unsafe lx_fstat(opened, &copy) == 0, Anchor.isCopy(copy, of: lower) { return opened }
     _ = lx_close(opened)
     return nil
   }
@@ -89,24 +90,27 @@ import CLinux
   }
 
   private func make(
-    _ path: PathBuffer, for descriptor: Int32, _ turn: Turn, _ s: Scratch
+    _ path: PathBuffer, for descriptor: Int32, _ st: stat, _ turn: Turn, _ s: Scratch
   ) throws(Errno) {
+    var lower = s.rest
+    // By name, as its data is: one that was replaced by another file has none that anybody could write.
+    guard try RealPathReader.ofDescriptor(descriptor, into: &lower) else { throw .noEntry }
+    var named = stat()
+    var birth: UInt64 = 0
+    try unsafe check(
+      lx_stat_with_birth(AT_FDCWD, lower.cString, AT_SYMLINK_NOFOLLOW, &named, &birth))
+    guard named.inode == st.inode, birth == self.birth else { throw .noEntry }
     overlay.sweepUnusedAnchors(turn)
     overlay.registry?.noteAnchor()
     // Of who died in the copy-up.
     var staged = s.real
     try overlay.anchorPath(shown, into: &staged)
     try reclaim(staged)
-    var opened = unsafe lx_openat(
-      AT_FDCWD, path.terminated, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
+    var opened = unsafe lx_openat(AT_FDCWD, path.terminated, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
     let isNew = opened == -Int(ENOENT)
     if isNew {
-      try checkWriter()
-      // Nor is what the lower's file system maps in no way.
-      guard let page = unsafe lx_mmap(4096, PROT_READ, MAP_SHARED, descriptor) else {
-        throw Errno(rawValue: ENODEV)
-      }
-      _ = unsafe lx_munmap(page, 4096)
+      try checkWriter(lower, st)
+      try Anchor.checkMappable(descriptor)
       opened = try create(path, s)
       // Another process may have found the folder empty just before.
       overlay.registry?.noteAnchor()
@@ -116,7 +120,7 @@ import CLinux
     do throws(Errno) {
       Fault.step()
       if isNew { try checkUseShows(fd, path) }
-      try fill(fd, s)
+      try fill(fd, from: lower, s)
     } catch {
       if isNew { _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0) }
       throw error
@@ -140,13 +144,18 @@ import CLinux
   }
 
   /// Whether the process could have the file copied up. Errors: EACCES.
-  private func checkWriter() throws(Errno) {
+  private func checkWriter(_ lower: PathBuffer, _ st: stat) throws(Errno) {
     do throws(Errno) { try unsafe Permission.access(lower.terminated, W_OK) } catch {
-      var st = stat()
-      try unsafe check(
-        lx_fstatat(AT_FDCWD, lower.terminated, &st, AT_SYMLINK_NOFOLLOW))
       guard Permission.isOwner(st.st_uid) else { throw error }
     }
+  }
+
+  /// Not every file can be mapped (those of /proc cannot). Errors: ENODEV.
+  private static func checkMappable(_ descriptor: Int32) throws(Errno) {
+    guard let page = unsafe lx_mmap(4096, PROT_READ, MAP_SHARED, descriptor) else {
+      throw Errno(rawValue: ENODEV)
+    }
+    _ = unsafe lx_munmap(page, 4096)
   }
 
   /// An anchor that may not be seen to be mapped would be swept from under the mapping: tried on the new file, since
@@ -162,7 +171,7 @@ import CLinux
   }
 
   /// Brings the data up to date in place, until the lower stood still meanwhile. Errors: EAGAIN it never does.
-  private func fill(_ fd: Int32, _ s: Scratch) throws(Errno) {
+  private func fill(_ fd: Int32, from lower: PathBuffer, _ s: Scratch) throws(Errno) {
     for _ in 0..<Anchor.rounds {
       var before = stat()
       var after = stat()

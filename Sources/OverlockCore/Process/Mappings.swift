@@ -50,7 +50,8 @@ enum Mappings {
   ) -> Int {
     let entry = known.isKnown ? known : DescriptorObject.identify(fd)
     guard entry.isOurs, entry.isLower, !entry.isDirectory, entry.overlay < Overlay.count,
-      Overlay(index: entry.overlay).hasUpper
+      Overlay(index: entry.overlay).hasUpper,
+      entry.layer < Overlay(index: entry.overlay).layerCount
     else { return passResult }
     // O_PATH descriptors map nothing.
     let flags = lx_fcntl(fd, F_GETFL, 0)
@@ -77,7 +78,11 @@ enum Mappings {
     return try withScratch { (s2) throws(Errno) -> Int? in
       var turn = try Turn(overlay, s2)
       defer { turn.release() }
-      let shown = RecordLocks.identity(fd, entry, overlay)
+      var st = stat()
+      var birth: UInt64 = 0
+      try unsafe check(lx_stat_with_birth(fd, "", AT_EMPTY_PATH, &st, &birth))
+      guard st.type == S_IFREG else { return passResult }
+      let shown = overlay.shownInode(st.inode, layer: entry.layer)
       try turn.takeIdentity(shown)
       if !DescriptorObject.isCurrent(fd, entry) {
         switch try DescriptorObject.standing(fd, entry, s) {
@@ -86,18 +91,9 @@ enum Mappings {
         case .removed: return passResult
         }
       }
-      var lower = s2.rest
-      guard try RealPathReader.ofDescriptor(fd, into: &lower) else { return passResult }
-      var open = stat()
-      var named = stat()
-      try unsafe check(lx_fstat(fd, &open))
-      try unsafe check(lx_fstatat(AT_FDCWD, lower.cString, &named, AT_SYMLINK_NOFOLLOW))
-      guard open.type == S_IFREG, open.inode == named.inode, open.device == named.device else {
-        return passResult
-      }
       // Closed before the turn is given back: after that it may be the upper, and this process hold record locks
       // on it.
-      let anchor = try Anchor(overlay, shown, of: lower).open(for: fd, turn, s)
+      let anchor = try Anchor(overlay, shown, birth: birth).open(for: fd, st, turn, s)
       defer { _ = lx_close(anchor) }
       return request.make(anchor)
     }
