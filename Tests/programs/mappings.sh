@@ -46,17 +46,92 @@ stat -c %s,%b big
 "$AUX/mapped" private big | tail -n 1
 stat -c %s,%b big
 BODY
-like_plain "a mapping by a stream" <<'BODY'
+
+like_plain "python: mmap for reading, by every access it knows, shows what another process writes" <<'BODY'
 "$PYTHON" - <<'PY'
-import ctypes
-libc = ctypes.CDLL(None)
-libc.fopen.restype = ctypes.c_void_p
-stream = libc.fopen(b"README", b"rm")
-buffer = ctypes.create_string_buffer(100)
-libc.fgets(buffer, 100, ctypes.c_void_p(stream))
-print(buffer.value, libc.fclose(ctypes.c_void_p(stream)))
+import mmap, os
+maps = []
+for name in "README", "lines":
+    with open(name, "rb") as file:
+        maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        maps.append(mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ))
+        maps.append(mmap.mmap(file.fileno(), 10, mmap.MAP_SHARED, mmap.PROT_READ))
+    if os.fork() == 0:
+        with open(name, "r+b") as file:
+            file.write(b"FIRST")
+        with open(name, "r+b") as file, mmap.mmap(file.fileno(), 0) as writable:
+            writable[5:10] = b"-STORE"[:5]
+            writable.flush()
+        os._exit(0)
+    os.wait()
+print([m[:12] for m in maps], [len(m) for m in maps])
+for m in maps: m.close()
 PY
 BODY
+
+"$PYTHON" - "$FIXTURE" <<'PY'
+import os, sqlite3, sys
+os.chdir(sys.argv[1])
+for name, mode in ("base", "delete"), ("wal", "wal"):
+    base = sqlite3.connect(name)
+    base.execute(f"pragma journal_mode={mode}")
+    base.execute("create table t(x)")
+    base.executemany("insert into t values(?)", [(i,) for i in range(5000)])
+    base.commit()
+os._exit(0)  # leaves wal-shm and wal-wal
+PY
+cat >"$AUX/sqlite.py" <<'PYTHON'
+import os, sqlite3, sys
+
+
+def write(name, count):
+    if os.fork() == 0:
+        base = sqlite3.connect(name, timeout=10)
+        base.executemany("insert into t values(?)", [(1,)] * count)
+        base.commit()
+        base.close()
+        os._exit(0)
+    os.wait()
+
+
+name, how = sys.argv[1:3]
+reader = sqlite3.connect(f"file:{name}?mode={how}", uri=True, timeout=10, isolation_level=None)
+print(reader.execute("pragma mmap_size=100000000").fetchone())
+for count in 0, 3, 20000, 1:
+    write(name, count)
+    print(reader.execute("select count(*), sum(x) from t").fetchone())
+print(reader.execute("pragma integrity_check").fetchone())
+PYTHON
+ignoring='base|wal' needing=held like_plain "sqlite3 maps a database for reading that another process writes" <<'BODY'
+"$PYTHON" "$AUX/sqlite.py" base ro
+BODY
+ignoring='base|wal' like_plain "sqlite3 with a write-ahead log whose index lies on the lower, mapped by two processes" <<'BODY'
+"$PYTHON" "$AUX/sqlite.py" wal rw
+BODY
+ignoring='base|wal' needing=held like_plain "sqlite3 with a write-ahead log, opened for reading before it is copied up" <<'BODY'
+"$PYTHON" "$AUX/sqlite.py" wal ro
+BODY
+
+if [[ -e /usr/include/lmdb.h ]]; then
+  gcc -O1 -Wall "$HERE/lib/lmdb.c" -o "$AUX/lmdb" -llmdb
+  mkdir "$FIXTURE/db"
+  "$AUX/lmdb" "$FIXTURE/db" make
+  for how in read read-unlocked; do
+    ignoring='mdb' like_plain "LMDB: a reader that mapped the database on the lower sees later commits ($how)" <<BODY
+"\$AUX/lmdb" db $how
+BODY
+  done
+  if needs_program "LMDB's tools" mdb_stat mdb_dump; then
+    ignoring='mdb' like_plain "LMDB's tools read a database of the lower, before and after it is written" <<'BODY'
+mdb_stat -e db
+"$AUX/lmdb" db read
+mdb_stat -a db
+mdb_dump -p db | tail -n 4
+BODY
+  fi
+else
+  skip "LMDB" "lmdb.h is not installed"
+fi
 
 # What lies in the workdir of anchors: their number.
 anchors() { find "$SCRATCH/work/overlock/anchors" "$SCRATCH/work/overlock/copyup/0" -type f | wc -l; }
