@@ -39,6 +39,10 @@ BODY
 like_plain "a mapped file changes its mode" <<'BODY'
 "$AUX/mapped" attributes lines
 BODY
+like_plain "a mapping of a file larger than any that the process may write" <<'BODY'
+ulimit -f 8
+"$AUX/mapped" ends lines read
+BODY
 like_plain "a sparse file that is mapped and copied up has its holes" <<'BODY'
 "$AUX/mapped" follow sparse | sha256sum
 "$AUX/mapped" attributes README
@@ -161,12 +165,12 @@ BODY
 
   place
   mkfifo "$SCRATCH/pipe"
-  in_overlay "$AUX/mapped" wait lines >"$SCRATCH/pipe" &
+  in_overlay "$AUX/mapped" wait lines >"$SCRATCH/pipe" 2>"$SCRATCH/errors" & # bash tells of the kill there
   read -r mapper <"$SCRATCH/pipe"
   for _ in {1..5}; do in_overlay true; done
   kept=$(anchors)
   kill -KILL "$mapper"
-  wait $! 2>/dev/null || true # bash tells of the kill
+  wait $! || true
   rm -f "$SCRATCH/pipe"
   if [[ $kept != 1 ]]; then
     fail "an anchor lives as long as its mapper, who is killed" "$kept anchors while it was mapped"

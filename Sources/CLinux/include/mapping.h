@@ -7,6 +7,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 
 /* The words of one mmap call but for the descriptor. */
@@ -76,6 +77,13 @@ static inline long lx_stat_with_birth(int d, const char *path, int flags, struct
   if (s.stx_mask & STATX_BTIME)
     *birth = (uint64_t)s.stx_btime.tv_sec * 1000000000ULL + s.stx_btime.tv_nsec;
   return 0;
+}
+
+/* The size that a file may be given: beyond it the kernel sends SIGXFSZ. */
+static inline uint64_t lx_file_size_limit(void) {
+  struct rlimit64 limit = {0, 0};
+  lx_call6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, LX_CAST(&limit), 0, 0);
+  return limit.rlim_cur;
 }
 
 static inline struct timespec lx_ctime(const struct stat *s) { return s->st_ctim; }

@@ -49,8 +49,8 @@ import CLinux
   /// - Parameters:
   ///   - descriptor: the program's, on the lower.
   ///   - st: of the lower.
-  /// - Errors: EACCES, EPERM the process could never have the file copied up; ENOSPC no room for it; as open(2) and
-  ///   write(2); EAGAIN the lower is being written: then nothing is to be gained but what the lower shows.
+  /// - Errors: ENOSPC, EFBIG no room for it; as open(2) and write(2); EAGAIN the lower is being written: then nothing
+  ///   is to be gained but what the lower shows.
   func open(for descriptor: Int32, _ st: stat, _ turn: Turn, _ s: Scratch) throws(Errno) -> Int32 {
     var path = s.staging
     try self.path(into: &path)
@@ -109,7 +109,6 @@ import CLinux
     var opened = unsafe lx_openat(AT_FDCWD, path.terminated, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
     let isNew = opened == -Int(ENOENT)
     if isNew {
-      try checkWriter(lower, st)
       try Anchor.checkMappable(descriptor)
       opened = try create(path, s)
       // Another process may have found the folder empty just before.
@@ -143,13 +142,6 @@ import CLinux
     return opened
   }
 
-  /// Whether the process could have the file copied up. Errors: EACCES.
-  private func checkWriter(_ lower: PathBuffer, _ st: stat) throws(Errno) {
-    do throws(Errno) { try unsafe Permission.access(lower.terminated, W_OK) } catch {
-      guard Permission.isOwner(st.st_uid) else { throw error }
-    }
-  }
-
   /// Not every file can be mapped (those of /proc cannot). Errors: ENODEV.
   private static func checkMappable(_ descriptor: Int32) throws(Errno) {
     guard let page = unsafe lx_mmap(4096, PROT_READ, MAP_SHARED, descriptor) else {
@@ -176,6 +168,7 @@ import CLinux
       var before = stat()
       var after = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, lower.terminated, &before, AT_SYMLINK_NOFOLLOW))
+      if UInt64(before.st_size) > lx_file_size_limit() { throw Errno(rawValue: EFBIG) }
       try check(lx_futimens(fd, timespec(tv_sec: 0, tv_nsec: 0), unsafe lx_mtime(&before)))
       Fault.step()
       let start = lx_realtime_ns()

@@ -57,9 +57,16 @@ enum Mappings {
     let flags = lx_fcntl(fd, F_GETFL, 0)
     if flags < 0 || Int32(truncatingIfNeeded: flags) & O_PATH != 0 { return passResult }
     do throws(Errno) {
+      var st = stat()
+      var birth: UInt64 = 0
+      var anchored = request.isAnchored
+      if anchored {
+        try unsafe check(lx_stat_with_birth(fd, "", AT_EMPTY_PATH, &st, &birth))
+        anchored = st.type == S_IFREG && mayEverChange(fd, st)
+      }
       return try withScratch { (s) throws(Errno) -> Int in
         for _ in 0..<8 {
-          if request.isAnchored, let r = try mapAnchor(fd, entry, request, s) { return r }
+          if anchored, let r = try mapAnchor(fd, entry, request, st, birth: birth, s) { return r }
           guard case .upper = try DescriptorObject.standing(fd, entry, s) else {
             return passResult
           }
@@ -72,16 +79,13 @@ enum Mappings {
 
   /// nil: the file was copied up.
   private static func mapAnchor(
-    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: Request, _ s: Scratch
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: Request, _ st: stat, birth: UInt64,
+    _ s: Scratch
   ) throws(Errno) -> Int? {
     let overlay = Overlay(index: entry.overlay)
     return try withScratch { (s2) throws(Errno) -> Int? in
       var turn = try Turn(overlay, s2)
       defer { turn.release() }
-      var st = stat()
-      var birth: UInt64 = 0
-      try unsafe check(lx_stat_with_birth(fd, "", AT_EMPTY_PATH, &st, &birth))
-      guard st.type == S_IFREG else { return passResult }
       let shown = overlay.shownInode(st.inode, layer: entry.layer)
       try turn.takeIdentity(shown)
       if !DescriptorObject.isCurrent(fd, entry) {
@@ -97,6 +101,13 @@ enum Mappings {
       defer { _ = lx_close(anchor) }
       return request.make(anchor)
     }
+  }
+
+  /// Whether this user could have the file copied up: for what he may not write a copy would be for nothing.
+  private static func mayEverChange(_ fd: Int32, _ st: stat) -> Bool {
+    if Permission.isOwner(st.st_uid) { return true }
+    let r = unsafe lx_faccessat2(fd, "", W_OK, AT_EACCESS | AT_EMPTY_PATH)
+    return r == 0 || r == -Int(EROFS)
   }
 
   /// nil: it is there no more.
