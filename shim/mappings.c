@@ -1,15 +1,15 @@
 /* Mappings of files.
  *
- * One of a descriptor on a lower may have to be one of another file than the descriptor's own; the core makes
- * that one itself. What ld.so and libc map for themselves does not come here. */
+ * One of a descriptor on a lower may have to be one of another file than the descriptor's own; the
+ * core makes that one itself. What ld.so and libc map for themselves does not come here. */
 
 #include "hook.h"
 
 #include <sys/mman.h>
 
 /* Kept out of the hook, which then needs no frame for what allocators ask for. */
-__attribute__((noinline)) static void *map_file(void *address, size_t length, int protection, int flags,
-                                                int fd, off_t offset) {
+__attribute__((noinline)) static void *map_file(void *address, size_t length, int protection,
+                                                int flags, int fd, off_t offset) {
   if ((flags & MAP_ANONYMOUS) == 0 && fd >= 0 && OVL_ON()) {
     const long r = ovl_map(address, length, protection, flags, fd, offset);
     if (r != OVL_PASS) return (void *)ovl_result(r);
@@ -18,7 +18,8 @@ __attribute__((noinline)) static void *map_file(void *address, size_t length, in
 }
 
 /* Allocators call this, and may before anything is set up. */
-HOOKED(void *, mmap, void *address, size_t length, int protection, int flags, int fd, off_t offset) {
+HOOKED(void *, mmap, void *address, size_t length, int protection, int flags, int fd,
+       off_t offset) {
   const __typeof__(&ovl_hook_mmap) next =
       (__typeof__(&ovl_hook_mmap))__atomic_load_n(&ovl_next.mmap, __ATOMIC_RELAXED);
   if ((flags & MAP_ANONYMOUS) != 0 && next != NULL)

@@ -1,4 +1,4 @@
-"""Acts that map files shared for reading, as the crash scenarios need them: each a whole story in one process."""
+"""Acts that map files shared for reading, for the crash scenarios: each a whole story."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def map_files(w: Worker, op: Operation) -> Any:
 
 
 def map_again(w: Worker, op: Operation) -> Any:
-    """Maps a file, and again after the lower file was touched: what was made for it is out of date."""
+    """Maps a file, and again when what was made for it is out of date."""
     path = w.full(op)
     with _map(path) as first:
         _touch_lower(op["path"])
@@ -69,8 +69,8 @@ def map_and_write(w: Worker, op: Operation) -> Any:
 
 
 def map_outlives(w: Worker, op: Operation) -> Any:
-    """Maps a file that a child writes. Where the child is killed at one of its steps, another process writes, which
-    the mapping must show; then this one ends as the child did."""
+    """Maps a file that a child writes. Where the child is killed at one of its steps, another
+    process writes, which the mapping must show; then this one ends as the child did."""
     path = w.full(op)
     with _map(path) as mapped:
         child = os.fork()
@@ -87,4 +87,5 @@ def map_outlives(w: Worker, op: Operation) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-ACTS: dict[str, Act] = {act.__name__: act for act in (map_files, map_again, map_and_write, map_outlives)}
+ACTS: dict[str, Act] = {act.__name__: act for act in (
+    map_files, map_again, map_and_write, map_outlives)}

@@ -20,15 +20,18 @@ struct lx_mapping {
 
 /* An address or -errno. */
 static inline long lx_map(int fd, const struct lx_mapping *m) {
-  return lx_call6(SYS_mmap, LX_CAST(m->address), (long)m->length, m->protection, m->flags, fd, m->offset);
+  return lx_call6(SYS_mmap, LX_CAST(m->address), (long)m->length, m->protection, m->flags, fd,
+                  m->offset);
 }
 
-/* The same of a file that this process must not open, since its close would drop POSIX record locks: a child
- * that shares the memory, but not the descriptors, opens and maps it. As with vfork the calling thread stands
- * still until it ends, and no wait of the program finds it. *opened gets what open answered. Not inlined: the
- * frame that both return into holds nothing that the child changes. */
+/* The same of a file that this process must not open, since its close would drop POSIX record
+ * locks: a child that shares the memory, but not the descriptors, opens and maps it. As with vfork
+ * the calling thread stands still until it ends, and no wait of the program finds it. *opened gets
+ * what open answered. Not inlined: the frame that both return into holds nothing that the child
+ * changes. */
 __attribute__((noinline, unused)) static long lx_map_apart(const char *path, int flags,
-                                                           const struct lx_mapping *m, long *opened) {
+                                                           const struct lx_mapping *m,
+                                                           long *opened) {
   volatile long result = -EAGAIN, fd = -EAGAIN;
   const uint64_t mask = lx_block_signals();
   const long child = lx_call6(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
@@ -45,9 +48,9 @@ __attribute__((noinline, unused)) static long lx_map_apart(const char *path, int
   return result;
 }
 
-/* 0: nobody else has the file open or mapped, for then alone is a write lease on it granted (fcntl(2),
- * F_SETLEASE), which is given back at once; -EAGAIN: somebody has. Who opens the file in that moment has a SIGURG sent to us, which
- * does nothing, instead of the SIGIO that kills. */
+/* 0: nobody else has the file open or mapped, for then alone is a write lease on it granted
+ * (fcntl(2), F_SETLEASE), which is given back at once; -EAGAIN: somebody has. Who opens the file in
+ * that moment has a SIGURG sent to us, which does nothing, instead of the SIGIO that kills. */
 static inline long lx_claim_alone(int fd) {
   (void)lx_fcntl(fd, F_SETSIG, SIGURG);
   const long r = lx_fcntl(fd, F_SETLEASE, F_WRLCK);
@@ -62,9 +65,10 @@ static inline uint64_t lx_free_bytes(int fd) {
   return (uint64_t)s.f_bavail * (uint64_t)s.f_bsize;
 }
 
-/* What a file is a copy of: of a struct stat inode, type, owner, size and times, and the time of birth in ns (0: not
- * kept), in one call. */
-static inline long lx_stat_with_birth(int d, const char *path, int flags, struct stat *st, uint64_t *birth) {
+/* Of a struct stat inode, mode, owner, links, size and times of modification and change, and the
+ * time of birth in ns (0: not kept), in one call. */
+static inline long lx_stat_with_birth(int d, const char *path, int flags, struct stat *st,
+                                      uint64_t *birth) {
   struct statx s;
   const unsigned mask = STATX_BASIC_STATS | STATX_BTIME;
   const long r = lx_call6(SYS_statx, d, LX_CAST(path), flags, mask, LX_CAST(&s), 0);

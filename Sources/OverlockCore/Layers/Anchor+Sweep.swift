@@ -2,10 +2,10 @@ import CLinux
 
 /// Anchors that nobody has mapped any more.
 ///
-/// The kernel knows who has, also of processes that were killed: it grants a write lease on a file only to who is
-/// alone with it. They are looked for when another anchor is made and when a process starts, as long as there may
-/// be any. The registry says whether there may, and when to look again: looking at those that are in use takes
-/// no more than a thousandth of the time.
+/// The kernel knows who has, also of processes that were killed: it grants a write lease on a file
+/// only to who is alone with it. They are looked for when another anchor is made and when a process
+/// starts, as long as there may be any. The registry says whether there may, and when to look
+/// again: looking at those that are in use takes no more than a thousandth of the time.
 extension Overlay {
   /// Whether the registry knows that there is no anchor.
   var saysNoAnchors: Bool {
@@ -90,8 +90,8 @@ extension Overlay {
 }
 
 extension Registry {
-  // A word like a generation's: odd says that there is no anchor, even that there may be; every note counts it
-  // on, so that who looked does not undo what was noted meanwhile.
+  // A word like a generation's: odd says that there is no anchor, even that there may be; every
+  // note counts it on, so that who looked does not undo what was noted meanwhile.
   private static var anchorsOffset: Int { 192 }
   private static var nextSweepOffset: Int { 200 }
 

@@ -1,13 +1,14 @@
 import CLinux
 
-/// The anchor of a lower file: its upper inode, made before the copy-up and filled with the lower's data. Who maps
-/// the file maps the anchor, so that the mapping shows what is written to the file later: copy-up takes this very
-/// inode (docs/decisions/0011).
+/// The anchor of a lower file: its upper inode, made before the copy-up and filled with the lower's
+/// data. Who maps the file maps the anchor, so that the mapping shows what is written to the file
+/// later: copy-up takes this very inode (docs/decisions/0011).
 ///
-/// It is `workdir/overlock/anchors/<shown inode>.<birth of the lower file>`, and is made, filled, opened, taken and
-/// removed under the turn of the identity only. Its times say what it is a copy of: modified when the lower was,
-/// accessed when the lower was changed (ctime). One that is being filled was accessed in 1970. It is never cut
-/// but to the lower's size, as it may be mapped at any time.
+/// It is `workdir/overlock/anchors/<shown inode>.<birth of the lower file>`, and is made, filled,
+/// opened, taken and removed under the turn of the identity only. Its times say what it is a copy
+/// of: modified when the lower was, accessed when the lower was changed (ctime). One that is being
+/// filled was accessed in 1970. It is never cut but to the lower's size, as it may be mapped at any
+/// time.
 @safe struct Anchor {
   let overlay: Overlay
   let shown: UInt64
@@ -34,7 +35,7 @@ import CLinux
   /// How often a lower that is written meanwhile is copied anew.
   private static var rounds: Int { 4 }
 
-  private func path(into path: inout PathBuffer) throws(Errno) {
+  func path(into path: inout PathBuffer) throws(Errno) {
     path.count = 0
     try path.append(overlay.work)
     try path.append(Anchor.folder)
@@ -44,13 +45,14 @@ import CLinux
     try path.append(hex: birth)
   }
 
-  /// Opens the anchor for a mapping that will only be read, complete and up to date, made if there is none.
+  /// Opens the anchor for a mapping that will only be read, complete and up to date, made if there
+  /// is none.
   ///
   /// - Parameters:
   ///   - descriptor: the program's, on the lower.
   ///   - st: of the lower.
-  /// - Errors: ENOSPC, EFBIG no room for it; as open(2) and write(2); EAGAIN the lower is being written: then nothing
-  ///   is to be gained but what the lower shows.
+  /// - Errors: ENOSPC, EFBIG no room for it; as open(2) and write(2); EAGAIN the lower is being
+  ///   written: then nothing is to be gained but what the lower shows.
   func open(for descriptor: Int32, _ st: stat, _ turn: Turn, _ s: Scratch) throws(Errno) -> Int32 {
     var path = s.staging
     try self.path(into: &path)
@@ -82,7 +84,7 @@ import CLinux
     return Int32(truncatingIfNeeded: try check(opened))
   }
 
-  private static func isCopy(_ copy: stat, of lower: stat) -> Bool {
+  static func isCopy(_ copy: stat, of lower: stat) -> Bool {
     var copy = copy
     var lower = lower
     return unsafe copy.st_size == lower.st_size && lx_mtime(&copy).equals(lx_mtime(&lower))
@@ -93,7 +95,8 @@ import CLinux
     _ path: PathBuffer, for descriptor: Int32, _ st: stat, _ turn: Turn, _ s: Scratch
   ) throws(Errno) {
     var lower = s.rest
-    // By name, as its data is: one that was replaced by another file has none that anybody could write.
+    // By name, as its data is: one that was replaced by another file has none that anybody could
+    // write.
     guard try RealPathReader.ofDescriptor(descriptor, into: &lower) else { throw .noEntry }
     var named = stat()
     var birth: UInt64 = 0
@@ -150,8 +153,8 @@ import CLinux
     _ = unsafe lx_munmap(page, 4096)
   }
 
-  /// An anchor that may not be seen to be mapped would be swept from under the mapping: tried on the new file, since
-  /// file systems differ. Errors: EOPNOTSUPP.
+  /// An anchor that may not be seen to be mapped would be swept from under the mapping: tried on
+  /// the new file, since file systems differ. Errors: EOPNOTSUPP.
   private func checkUseShows(_ fd: Int32, _ path: PathBuffer) throws(Errno) {
     let reading = try Anchor.openReading(path)
     let page = unsafe lx_mmap(4096, PROT_READ, MAP_SHARED, reading)
@@ -159,10 +162,13 @@ import CLinux
     guard let page = unsafe page else { throw Errno(rawValue: EOPNOTSUPP) }
     let whileMapped = lx_claim_alone(fd)
     _ = unsafe lx_munmap(page, 4096)
-    guard whileMapped == -Int(EAGAIN), lx_claim_alone(fd) == 0 else { throw Errno(rawValue: EOPNOTSUPP) }
+    guard whileMapped == -Int(EAGAIN), lx_claim_alone(fd) == 0 else {
+      throw Errno(rawValue: EOPNOTSUPP)
+    }
   }
 
-  /// Brings the data up to date in place, until the lower stood still meanwhile. Errors: EAGAIN it never does.
+  /// Brings the data up to date in place, until the lower stood still meanwhile. Errors: EAGAIN it
+  /// never does.
   private func fill(_ fd: Int32, from lower: PathBuffer, _ s: Scratch) throws(Errno) {
     for _ in 0..<Anchor.rounds {
       var before = stat()
@@ -176,7 +182,8 @@ import CLinux
       Fault.step()
       try unsafe check(lx_fstatat(AT_FDCWD, lower.terminated, &after, AT_SYMLINK_NOFOLLOW))
       guard after.inode == before.inode, Anchor.hasSameTimes(before, after) else { continue }
-      // What was written in this tick of the clock may be written again in it: copied again when next needed.
+      // What was written in this tick of the clock may be written again in it: copied again when
+      // next needed.
       if Anchor.isSettled(after, at: start) {
         try check(unsafe lx_futimens(fd, lx_ctime(&after), lx_mtime(&after)))
       }
@@ -193,8 +200,8 @@ import CLinux
       && lx_ctime(&a).equals(lx_ctime(&b))
   }
 
-  /// Whether a change after `start` would show another ctime. A tick is 10 ms at most; file systems that keep no
-  /// fractions of seconds have one of up to 2 s.
+  /// Whether a change after `start` would show another ctime. A tick is 10 ms at most; file systems
+  /// that keep no fractions of seconds have one of up to 2 s.
   private static func isSettled(_ lower: stat, at start: UInt64) -> Bool {
     var lower = lower
     let changed = unsafe lx_ctime(&lower)
@@ -207,7 +214,7 @@ import CLinux
     Int(min(lx_free_bytes(fd), UInt64(roomAtMost)))
   }
 
-  private static func copy(
+  static func copy(
     _ lower: PathBuffer, to fd: Int32, _ st: stat, room: Int, _ s: Scratch
   ) throws(Errno) {
     if st.st_size == 0 {
@@ -218,63 +225,6 @@ import CLinux
       try unsafe DataCopy.copy(lower.terminated, to: fd, size: st.st_size, room: room, s)
       return 0
     }
-  }
-}
-
-extension Anchor {
-  /// For a copy-up: puts the anchor under the copy's staging name, which is free, without attributes of an earlier
-  /// try. Returns it open for writing; nil: there is none that may be used.
-  func take(as staged: PathBuffer) throws(Errno) -> Int32? {
-    if overlay.saysNoAnchors { return nil }
-    return try withScratch { (s) throws(Errno) -> Int32? in
-      var path = s.staging
-      try self.path(into: &path)
-      let opened = unsafe lx_openat(
-        AT_FDCWD, path.terminated, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0)
-      if opened < 0 { return nil }
-      let fd = Int32(truncatingIfNeeded: opened)
-      let r = unsafe lx_renameat2(
-        AT_FDCWD, path.cString, AT_FDCWD, staged.terminated, UInt32(RENAME_NOREPLACE))
-      if r < 0 {
-        _ = lx_close(fd)
-        throw Errno(result: r)
-      }
-      unsafe ExtendedAttributes.clear(staged.terminated, s)
-      return fd
-    }
-  }
-
-  /// The data of a copy that `take` gave, as the lower's is now.
-  static func refresh(_ fd: Int32, from lower: PathBuffer, _ st: stat, _ s: Scratch) throws(Errno) {
-    var copy = stat()
-    try unsafe check(lx_fstat(fd, &copy))
-    if isCopy(copy, of: st) { return }
-    try self.copy(lower, to: fd, st, room: .max, s)
-  }
-
-  /// The copy-up failed: the anchor is one again, unless it became the upper of another name already. Its times say
-  /// nothing now, so that it will be filled anew.
-  func giveBack(_ staged: PathBuffer) throws(Errno) {
-    var st = stat()
-    let from = unsafe staged.terminated
-    let r = unsafe lx_fstatat(AT_FDCWD, from, &st, AT_SYMLINK_NOFOLLOW)
-    if r == -Int(ENOENT) { return }
-    guard r == 0, st.type == S_IFREG, st.links == 1 else {
-      return try overlay.removeAnchor(staged)
-    }
-    try withScratch { (s) throws(Errno) in
-      var path = s.staging
-      try self.path(into: &path)
-      _ = unsafe lx_fchmodat(AT_FDCWD, from, 0o600)
-      try unsafe check(
-        lx_renameat2(AT_FDCWD, from, AT_FDCWD, path.cString, UInt32(RENAME_NOREPLACE)))
-    }
-  }
-
-  /// What a dead copy-up left under the staging name is an anchor, if somebody has it mapped.
-  func reclaim(_ staged: PathBuffer) throws(Errno) {
-    if overlay.saysNoAnchors || !overlay.isMapped(staged) { return }
-    try giveBack(staged)
   }
 }
 

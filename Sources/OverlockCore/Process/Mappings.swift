@@ -2,9 +2,9 @@ import CLinux
 
 /// mmap(2) of a descriptor on a lower file (docs/decisions/0011).
 ///
-/// A shared mapping that will show what others write is one of the file's anchor; one of a descriptor whose object
-/// was copied up, of whatever kind, is one of the upper. Everything else, and whatever of this cannot be done, is the
-/// kernel's own call: a lower is mapped as it is.
+/// A shared mapping that will show what others write is one of the file's anchor; one of a
+/// descriptor whose object was copied up, of whatever kind, is one of the upper. Everything else,
+/// and whatever of this cannot be done, is the kernel's own call: a lower is mapped as it is.
 enum Mappings {
   /// The words of one call, but for the descriptor.
   @safe struct Request {
@@ -12,7 +12,8 @@ enum Mappings {
 
     init(_ words: lx_mapping) { unsafe self.words = words }
 
-    /// Whether the mapping shows what others write, and may only be read. Programs' code is mapped from where it is.
+    /// Whether the mapping shows what others write, and may only be read. Programs' code is mapped
+    /// from where it is.
     var isAnchored: Bool {
       let type = unsafe words.flags & 0xf
       let use = unsafe words.protection & (PROT_WRITE | PROT_EXEC)
@@ -95,15 +96,16 @@ enum Mappings {
         case .removed: return passResult
         }
       }
-      // Closed before the turn is given back: after that it may be the upper, and this process hold record locks
-      // on it.
+      // Closed before the turn is given back: after that it may be the upper, and this process hold
+      // record locks on it.
       let anchor = try Anchor(overlay, shown, birth: birth).open(for: fd, st, turn, s)
       defer { _ = lx_close(anchor) }
       return request.make(anchor)
     }
   }
 
-  /// Whether this user could have the file copied up: for what he may not write a copy would be for nothing.
+  /// Whether this user could have the file copied up: for what he may not write a copy would be for
+  /// nothing.
   private static func mayEverChange(_ fd: Int32, _ st: stat) -> Bool {
     if Permission.isOwner(st.st_uid) { return true }
     let r = unsafe lx_faccessat2(fd, "", W_OK, AT_EACCESS | AT_EMPTY_PATH)

@@ -7,8 +7,8 @@ enum DataCopy {
 
   /// - Parameters:
   ///   - source: opened read-only without touching its access time where that is allowed.
-  ///   - out: a file open for writing. Where it is not empty it is brought up to date in place, since it may be
-  ///     mapped: it is made shorter only where the source is.
+  ///   - out: a file open for writing. Where it is not empty it is brought up to date in place,
+  ///     since it may be mapped: it is made shorter only where the source is.
   ///   - room: bytes that may be copied where the file system cannot share them.
   /// - Errors: as open(2), read(2), write(2); ENOSPC for want of room.
   static func copy(

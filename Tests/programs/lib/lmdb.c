@@ -2,8 +2,8 @@
  *
  *   lmdb DIRECTORY make|read|read-unlocked
  *
- * Opens the environment for reading only, then has another process commit, twice, and says what it finds each time.
- * Unlocked: without its lock file, so that a reader writes nothing. */
+ * Opens the environment for reading only, then has another process commit, twice, and says what it
+ * finds each time. Unlocked: without its lock file, so that a reader writes nothing. */
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>

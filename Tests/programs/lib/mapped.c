@@ -1,8 +1,10 @@
-/* Shared mappings of files that somebody else changes: what each call answers and what the mapping shows.
+/* Shared mappings of files that somebody else changes: what each call answers and what the mapping
+ * shows.
  *
  *   mapped SCENARIO FILE [OTHER]
  *
- * Prints what happened; the same on a plain file. The other process is a child that the parent waits for. */
+ * Prints what happened; the same on a plain file. The other process is a child that the parent
+ * waits for. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -99,6 +101,8 @@ static void answer(const char *what, const void *m) {
   printf("%s: %s\n", what, m == MAP_FAILED ? strerror(errno) : "mapped");
 }
 
+static const char *granted(int r) { return r == 0 ? "granted" : strerror(errno); }
+
 static void follow(const char *path) {
   char *m = view(path, 4 * page), *whole = view(path, 4 * page);
   show("before", m, 12);
@@ -162,10 +166,10 @@ static void calls(const char *path) {
   answer("MAP_FIXED_NOREPLACE", mmap(m, page, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0));
   char *raw = (char *)syscall(SYS_mmap, NULL, page, PROT_READ, MAP_SHARED, fd, 0);
   show("by syscall(2)", raw, 8);
-  printf("mprotect: %s\n", mprotect(raw, page, PROT_READ | PROT_WRITE) == 0 ? "granted" : strerror(errno));
+  printf("mprotect: %s\n", granted(mprotect(raw, page, PROT_READ | PROT_WRITE)));
   printf("msync: %d %d\n", msync(raw, page, MS_SYNC), msync(raw, page, MS_ASYNC | MS_INVALIDATE));
   printf("madvise: %d\n", madvise(raw, page, MADV_WILLNEED));
-  printf("madvise to remove: %s\n", madvise(raw, page, MADV_REMOVE) == 0 ? "done" : strerror(errno));
+  printf("madvise to remove: %s\n", granted(madvise(raw, page, MADV_REMOVE)));
   char *longer = mremap(raw, page, 3 * page, MREMAP_MAYMOVE);
   show("mremap, the second page", longer + page, 8);
   const off_t position = lseek(fd, 0, SEEK_CUR);
@@ -249,7 +253,7 @@ static void attributes(const char *path) {
   ELSEWHERE(if (chmod(path, 0400) != 0) die("chmod"));
   if (stat(path, &after) != 0) die("stat");
   printf("%o %lu %d %d %d\n", after.st_mode, (unsigned long)after.st_nlink,
-         after.st_mtim.tv_sec == before.st_mtim.tv_sec && after.st_mtim.tv_nsec == before.st_mtim.tv_nsec,
+         memcmp(&after.st_mtim, &before.st_mtim, sizeof after.st_mtim) == 0,
          after.st_ino == before.st_ino, after.st_uid == before.st_uid);
   ELSEWHERE(if (chmod(path, 0600) != 0) die("chmod"); put(path, 0, "written"));
   show("written after chmod", m, 8);
@@ -275,7 +279,7 @@ static void wait_mapped(const char *path) {
   for (;;) pause();
 }
 
-/* The last bytes of a file; then, if told, those at its start before and after another process wrote them. */
+/* The last bytes of a file; then, if told, its first ones after another process wrote them. */
 static void ends(const char *path, const char *how) {
   struct stat st;
   if (stat(path, &st) != 0) die("stat");
