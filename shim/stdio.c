@@ -30,12 +30,13 @@ static int open_flags(const char *mode) {
   return flags;
 }
 
-/* The mode for the stand-in: the same without 'x', which /dev/null would fail. */
-static void without_exclusive(char out[64], const char *mode) {
+/* The mode for libc: the same without 'x', which /dev/null would fail, and without 'm', which has it map the file
+ * where nobody sees it, and is a hint. */
+static void plain_mode(char out[64], const char *mode) {
   size_t used = 0;
   for (int in_options = 0; *mode != '\0' && used < 63; mode++) {
     in_options |= *mode == ',';
-    if (*mode != 'x' || in_options) out[used++] = *mode;
+    if ((*mode != 'x' && *mode != 'm') || in_options) out[used++] = *mode;
   }
   out[used] = '\0';
 }
@@ -61,12 +62,11 @@ HOOKED(FILE *, fopen, const char *path, const char *mode) {
   const long fd = ovl_open(AT_FDCWD, path, flags, 0666, 0);
   if (fd == OVL_PASS) return NEXT(fopen)(path, mode);
   if (fd < 0) return ovl_null(fd);
-  if (strstr(mode, ",ccs=") != NULL) {
-    char plain[64];
-    without_exclusive(plain, mode);
+  char plain[64];
+  plain_mode(plain, mode);
+  if (strstr(mode, ",ccs=") != NULL)
     return take_place(NEXT(fopen)(stand_in, plain), (int)fd, flags);
-  }
-  FILE *stream = fdopen((int)fd, mode);
+  FILE *stream = fdopen((int)fd, plain);
   if (stream == NULL) ovl_fd_close((int)fd);
   return stream;
 }
@@ -93,7 +93,7 @@ HOOKED(FILE *, freopen, const char *path, const char *mode, FILE *stream) {
     return ovl_null(fd);
   }
   char plain[64];
-  without_exclusive(plain, mode);
+  plain_mode(plain, mode);
   return take_place(NEXT(freopen)(stand_in, plain, stream), (int)fd, flags);
 }
 HOOK_ALIAS(freopen64, freopen);

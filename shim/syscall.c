@@ -255,6 +255,12 @@ static long by_socket(long n, long a, long b, long c, long d, long e, long f, lo
   return 1;
 }
 
+static long by_mapping(long n, long a, long b, long c, long d, long e, long f, long *result) {
+  if (n != SYS_mmap) return 0;
+  *result = (long)ovl_hook_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f);
+  return 1;
+}
+
 /* 1: the call was one of ours. Kept out of the hook, whose own frame must be a plain jump's. */
 __attribute__((noinline)) static long route(long n, long a, long b, long c, long d, long e, long f,
                                             long *result) {
@@ -264,7 +270,7 @@ __attribute__((noinline)) static long route(long n, long a, long b, long c, long
   }
   return by_path(n, a, b, c, d, e, result) || by_descriptor(n, a, b, c, result) ||
          legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
-         by_socket(n, a, b, c, d, e, f, result);
+         by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result);
 }
 
 struct answer {

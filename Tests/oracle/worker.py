@@ -23,6 +23,7 @@ from typing import Any
 
 import acts_attributes
 import acts_files
+import acts_mappings
 import acts_names
 import acts_processes
 from guard import Ancestors, Guard
@@ -95,7 +96,8 @@ class Worker:
         self.pins.clear()
 
 
-ACTS = (acts_names.ACTS | acts_files.ACTS | acts_attributes.ACTS | acts_processes.ACTS)
+ACTS = (acts_names.ACTS | acts_files.ACTS | acts_attributes.ACTS | acts_processes.ACTS |
+        acts_mappings.ACTS)
 
 
 def execute(worker: Worker, operation: dict[str, Any]) -> dict[str, Any]:

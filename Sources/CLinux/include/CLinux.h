@@ -29,6 +29,7 @@
 #include "abi.h"
 #include "atomics.h"
 #include "cpu.h"
+#include "mapping.h"
 #include "owner.h"
 #include "process.h"
 #include "syscalls.h"

@@ -247,6 +247,11 @@ long ovl_library_origin(const char *path, char *buffer);
 long ovl_library_needs(struct ovl_needs *needs, const char *real);
 /* The working directory may have been changed by another copy of the core. */
 void ovl_library_moved(void);
+/* ---- mappings --------------------------------------------------------------------------------- */
+
+/* mmap(2) where the mapping must be of another file than the descriptor's: an address, or -errno. OVL_PASS: the
+ * kernel's own call. */
+long ovl_map(void *address, size_t length, int protection, int flags, int fd, long offset);
 
 /* ---- locks ------------------------------------------------------------------------------------ */
 

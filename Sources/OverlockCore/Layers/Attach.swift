@@ -65,9 +65,13 @@ extension Overlay {
       // What the registry says of lasting things it may have lost: ask the workdir.
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
       if hasEntries("/index") { registry?.noteIndex() }
-      registry?.noteUncontested { !hasEntries("/contested") }
+      if hasEntries("/contested") { registry?.noteContested() } else {
+        registry?.noteUncontested { !hasEntries("/contested") }
+      }
+      registry?.noteAnchor()
       sweepAbandoned()
     }
+    sweepUnusedAnchorsAtStart()
   }
 
   private func adopt(_ registry: Registry) throws(Errno) {

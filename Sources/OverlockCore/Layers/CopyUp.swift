@@ -84,11 +84,16 @@ extension Overlay {
         try unsafe check(lx_fstatat(AT_FDCWD, source.cString, &st, AT_SYMLINK_NOFOLLOW))
         var staged = s2.staging
         try self.anchorPath(shown, into: &staged)
+        let anchor =
+          st.type == S_IFREG && !self.saysNoAnchors ? try Anchor(self, shown, of: source) : nil
         // What is there was left by a dead process: we hold the identity's turn.
+        try anchor?.reclaim(staged)
         try self.removeAnchor(staged)
         Fault.step()
+        let taken = try anchor?.take(as: staged)
         do throws(Errno) {
-          try self.fill(staged, from: source, st, truncate: truncate, shown: shown, s2)
+          try self.fill(
+            staged, from: source, st, truncate: truncate, shown: shown, anchor: taken, s2)
           Fault.step()
           // Whoever locks the lower object from here on sees that something was copied up, and looks
           // whether it was this; what was locked before is found here.
@@ -99,7 +104,11 @@ extension Overlay {
           }
           try self.publish(rel, staged, st, look, shown, &turn, s2)
         } catch {
-          try? self.removeAnchor(staged)
+          if let anchor, taken != nil {
+            try? anchor.giveBack(staged)
+          } else {
+            try? self.removeAnchor(staged)
+          }
           throw error
         }
       }
@@ -107,13 +116,21 @@ extension Overlay {
   }
 
   /// Makes the copy under its staging name.
+  ///
+  /// - Parameter anchor: the file that already is there, open for writing; closed here. Its data is kept also
+  ///   where it is about to be thrown away, which its mappings must not see unless it happens.
   private func fill(
     _ staged: PathBuffer, from source: PathBuffer, _ st: stat, truncate: Bool, shown: UInt64,
-    _ s: Scratch
+    anchor: Int32?, _ s: Scratch
   ) throws(Errno) {
     let to = unsafe staged.cString
     let from = unsafe source.cString
     switch st.type {
+    case S_IFREG where anchor != nil:
+      let out = anchor ?? -1
+      defer { _ = lx_close(out) }
+      Fault.step()
+      try Anchor.refresh(out, from: source, st, s)
     case S_IFREG:
       let out = try unsafe check(
         lx_openat(AT_FDCWD, to, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0o600))
@@ -142,7 +159,8 @@ extension Overlay {
     Fault.step()
     try unsafe copyAttributes(to, from: from, st, shown: shown, s)
     Fault.step()
-    try unsafe copyTimes(to, st, now: truncate && st.type == S_IFREG && st.st_size > 0)
+    try unsafe copyTimes(
+      to, st, now: truncate && anchor == nil && st.type == S_IFREG && st.st_size > 0)
   }
 
   /// Owner, xattrs (ACLs and capabilities among them), mode, in this order: chown drops

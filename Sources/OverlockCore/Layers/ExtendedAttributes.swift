@@ -33,4 +33,17 @@ enum ExtendedAttributes {
       try check(r)
     }
   }
+
+  /// Removes all that may be removed.
+  static func clear(_ path: UnsafePointer<CChar>, _ s: Scratch) {
+    let listed = unsafe lx_listxattr(
+      path, UnsafeMutableRawPointer(s.spare).assumingMemoryBound(to: CChar.self),
+      Scratch.spareSize, 1)
+    var offset = 0
+    while offset < listed {
+      let name = unsafe UnsafeRawPointer(s.spare + offset).assumingMemoryBound(to: CChar.self)
+      offset += unsafe PathView(name).count + 1
+      _ = unsafe lx_removexattr(path, name, 1)
+    }
+  }
 }

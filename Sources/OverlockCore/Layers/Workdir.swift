@@ -10,6 +10,7 @@ import CLinux
 ///     whiteout/ a whiteout on its way to a name                        deletion
 ///     gone/     an object that a whiteout or a new object replaced     true deletion of it
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
+///     anchors/  upper inodes of lower files that are mapped (`Anchor`)
 ///     contested/ lower objects that may be locked though copied up (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
@@ -181,6 +182,8 @@ extension Overlay {
           path.count = length
           try path.append(name)
           if name.count == 16 {
+            // Kept for whoever maps it or copies it up next.
+            if !self.saysNoAnchors, self.isMapped(path) { return true }
             try? self.removeAnchor(path)
           } else if name.from(16).equals(WorkFolder.modeSuffix) {
             try? self.settleMode(path, shown)
