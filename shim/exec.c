@@ -56,7 +56,10 @@ static char *const *script_arguments(struct ovl_plan *p, char *const argv[]) {
 
 static const char *reason(int unreached) {
   return unreached == OVL_STATIC   ? ": statically linked: preloading cannot reach it"
-         : unreached == OVL_SETUID ? ": setuid: preloading cannot reach it"
+         : unreached == OVL_SETUID
+             ? ": gets rights from its file (setuid, setgid, capabilities): preloading cannot reach it"
+         : unreached == OVL_RAW
+             ? ": a Go program, which calls the kernel itself: preloading cannot reach it"
          : unreached == OVL_FOREIGN
              ? ": made for another architecture or libc: preloading cannot reach it"
              : ": preloading cannot reach it";

@@ -188,7 +188,7 @@ struct ovl_exec {
    * NAME=VALUE with NAME OVERLOCK_STATE. */
   char state[4352];
 };
-enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIGN = 3 };
+enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIGN = 3, OVL_RAW = 4 };
 
 /* What to do for execveat(dirfd, path, …, atflags). 0: use *e. OVL_PASS: the file is outside every
  * overlay; then only state, unreached, refuse and warn count. Release e->file afterwards. */

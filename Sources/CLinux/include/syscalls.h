@@ -223,6 +223,7 @@ static inline int lx_capable(unsigned capability) {
   if (lx_call6(SYS_capget, LX_CAST(&header), LX_CAST(sets), 0, 0, 0, 0) < 0) return 0;
   return (int)(sets[capability >> 5].effective >> (capability & 31) & 1);
 }
+static inline long lx_getegid(void) { return lx_call6(SYS_getegid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_getuid(void) { return lx_call6(SYS_getuid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_getpid(void) { return lx_call6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_gettid(void) { return lx_call6(SYS_gettid, 0, 0, 0, 0, 0, 0); }
