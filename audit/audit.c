@@ -36,6 +36,7 @@ static struct object *objects;
 static struct object *program;
 static const char *search_path;
 static const char *platform;
+static const char *argument; /* of ld.so, if that was started: the program; else NULL */
 static int ready;   /* there are overlays */
 static int running; /* the program's own code may have run: it may have changed directory */
 
@@ -98,9 +99,18 @@ static void report(char *const *environment) {
   }
 }
 
+/* 1: ld.so itself was started, with the program as its argument. */
+static int is_loader(void) {
+  char exe[PATH_MAX];
+  const long n = lx_readlinkat(AT_FDCWD, "/proc/self/exe", exe, sizeof exe - 1);
+  if (n <= 0) return 0;
+  const char *name = exe + n;
+  exe[n] = '\0';
+  while (name > exe && name[-1] != '/') name--;
+  return name[0] == 'l' && name[1] == 'd' && (name[2] == '-' || name[2] == '.');
+}
+
 __attribute__((constructor)) static void begin(int argc, char **argv, char **environment) {
-  (void)argc;
-  (void)argv;
   if (environment == NULL) return;
   const char *options = variable(environment, "OVERLOCK");
   if (options == NULL || *options == '\0') return;
@@ -112,6 +122,7 @@ __attribute__((constructor)) static void begin(int argc, char **argv, char **env
   while (*end != NULL) end++;
   for (const ElfW(auxv_t) *a = (const ElfW(auxv_t) *)(end + 1); a->a_type != AT_NULL; a++)
     if (a->a_type == AT_PLATFORM) platform = (const char *)a->a_un.a_val;
+  if (argc > 0 && is_loader()) argument = keep(argv[0]);
   ready = 1;
   report(environment);
 }
@@ -155,8 +166,7 @@ static void read_paths(struct ovl_seeker *s, const struct link_map *map) {
 /* $ORIGIN, which holds for the object's life: a relative name is read in the working directory of now. */
 static void set_origin(struct object *o) {
   if (o->origin == NULL) o->origin = ovl_keep(PATH_MAX);
-  /* The program has no name, unless ld.so was given it as an argument. */
-  const char *name = o->map->l_name[0] != '\0' ? o->map->l_name : NULL;
+  const char *name = o->seeker.is_program ? argument : o->map->l_name;
   if (o->origin != NULL && ovl_library_origin(name, o->origin) == 0) o->seeker.origin = o->origin;
 }
 

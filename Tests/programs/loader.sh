@@ -109,7 +109,9 @@ program opens-near which -DBARE '-Wl,-rpath,$ORIGIN/../plugins'
 cp bin/opens "$AUX/opens"
 gcc -pthread "$AUX/threads.c" -o "$AUX/threads"
 gcc -pthread "$AUX/threads.c" -o bin/threads '-Wl,-rpath,$ORIGIN'
+LOADER=$(readelf -l bin/opens | sed -n 's/.*interpreter: \(.*\)]/\1/p')
 cd - >/dev/null
+export LOADER
 export -f library
 
 each='each() { for p in by-origin absolute old-tag inherited by-path; do bin/$p 2>&1 || true; done
@@ -121,6 +123,7 @@ $each
 each
 library lib/new which upper -Wl,-soname,libwhich.so; mv lib/new lib/libwhich.so; each
 library lib/slash.so slash upper; library lib/sub/libinner.so inner upper -Wl,-soname,libinner.so.1; each
+LD_LIBRARY_PATH=/nowhere:lib "$LOADER" bin/by-origin
 cp bin/by-origin bin/copied; bin/copied; cp -r bin elsewhere; elsewhere/by-origin; elsewhere/inherited
 BODY
 like_plain "removed libraries, renamed directories, new directories" <<BODY
