@@ -85,12 +85,14 @@ enum Elf {
     guard unsafe lx_fstat(fd, &st) == 0 else { return false }
     let euid = UInt32(truncatingIfNeeded: lx_geteuid())
     if st.st_mode & S_ISUID != 0, st.st_uid != euid { return true }
-    let runsAsGroup = S_ISGID | S_IXGRP
+    // S_ISGID means this only where the group may execute.
+    let runsAsGroup = S_ISGID | 0o010
     if st.st_mode & runsAsGroup == runsAsGroup, st.st_gid != UInt32(truncatingIfNeeded: lx_getegid()) {
       return true
     }
     var none: UInt8 = 0
-    return euid != 0 && unsafe lx_fgetxattr(fd, "security.capability", &none, 0) > 0
+    if euid == 0 { return false }
+    return unsafe lx_fgetxattr(fd, "security.capability", &none, 0) > 0
   }
 
   /// The loader of another libc.
