@@ -24,6 +24,8 @@ struct Run: ParsableCommand {
         registry=R       private directory for shared memory
                          (default: /dev/shm/overlock-UID)
         userxattr        keep marks in user.overlay.* even as root
+        locks=W          source, origin or overlay: whose locks on a lower file
+                         count for its copy in the upper
         unreached=W      allow, warn or refuse: what to do when a program is
                          started that preloading cannot reach
       In a path, ':' and ',' are written '\\:' and '\\,', a backslash '\\\\',

@@ -39,7 +39,7 @@ struct CommonWordsTests {
     unsafe words[Registry.stateOffset / 8] = Registry.split
   }
 
-  @Test("what was cached while the segment was the only one is a miss once there are several, and back again")
+  @Test("what was cached while the segment was the only one is a miss once there are several")
   func entriesOfBothStates() {
     withPage { registry, words in
       let alone = registry.vintage(directory: directory, name: name)
@@ -55,7 +55,7 @@ struct CommonWordsTests {
     }
   }
 
-  @Test("a turn that somebody holds makes every name under it a miss, a turn given back again another one")
+  @Test("a turn that is held, and one that was given back, make every name under it a miss")
   func turns() {
     withPage { registry, words in
       unsafe split(words)
@@ -83,7 +83,8 @@ struct CommonWordsTests {
     }
   }
 
-  @Test("a page of zeros or of noise is split, and in the middle of changes", arguments: [0, 1, 2, 3])
+  @Test(
+    "a page of zeros or of noise is split, and in the middle of changes", arguments: [0, 1, 2, 3])
   func wiped(seed: UInt64) {
     withPage { registry, words in
       var state = seed

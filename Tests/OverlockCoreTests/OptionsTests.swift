@@ -43,6 +43,7 @@ struct OptionsTests {
       ("lowerdir=/a,target=/t,uperdir=/u", "unknown option 'uperdir'"),
       ("lowerdir=/a,target=t", "'t': paths must be absolute"),
       ("lowerdir=/a,target=/t,target=/s", "target= given twice"),
+      ("lowerdir=/a,target=/t,locks=all", "locks= takes source, origin or overlay, not 'all'"),
       ("lowerdir=/a,target=/t,unreached=no", "unreached= takes allow, warn or refuse, not 'no'"),
     ])
   func wrong(line: String, expected: String) {

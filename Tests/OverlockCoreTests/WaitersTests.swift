@@ -51,7 +51,9 @@ struct WaitersTests {
   @Test("a slot whose owner does not look any more is taken, and the old owner does not touch it")
   func stale() {
     withWaiters { waiters, registry in
-      for index in Waiters.indices { _ = waiters.show(waiter(Int32(index) + 1), in: Overlay(index: 0)) }
+      for index in Waiters.indices {
+        _ = waiters.show(waiter(Int32(index) + 1), in: Overlay(index: 0))
+      }
       unsafe at_store64(registry.word(3648 + 8), 1)
       #expect(waiters.show(waiter(99), in: Overlay(index: 0)) == 0)
       waiters.hide(0, pid: 1, in: Overlay(index: 0))

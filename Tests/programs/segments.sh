@@ -43,7 +43,7 @@ for world in registries nowhere removed wiped users mounts; do
     [[ $world != mounts ]] || unshare -m true 2>/dev/null || { skip "$name" "no mount namespaces here"; continue; }
   fi
   worst=
-  for seed in 1 2 "$first"; do
+  for seed in 1 "$first"; do
     place=$(mktemp -d "$SCRATCH/segments.XXXXXX") && chmod 755 "$place"
     if ! timeout -k 5 "$LIMIT_S" "$interpreter" "$SCRATCH/segments.py" "$world" "$seed" 250 "$library" "$place" \
       >"$SCRATCH/said" 2>&1; then
@@ -52,5 +52,5 @@ for world in registries nowhere removed wiped users mounts; do
     fi
     rm -rf "$place"
   done
-  if [[ $worst ]]; then fail "$name" "$worst"; else pass "$name (seeds 1, 2, $first)"; fi
+  if [[ $worst ]]; then fail "$name" "$worst"; else pass "$name (seeds 1, $first)"; fi
 done

@@ -20,9 +20,9 @@ set_up() { # OPTION: two overlays A and B over $SCRATCH/lower, with a target eac
   done
   export LOWER=$SCRATCH/lower LIBRARY
 }
-answers() { # NAME EXPECTED (a line for each scenario, all kinds being alike)
+answers() { # NAME EXPECTED (a line for each scenario, all kinds being alike) [PROGRAM]
   local name=$1 scenario kind expected
-  timeout -k 5 "$LIMIT_S" "$PYTHON" "$HERE/lib/whose.py" "${scenarios[@]}" >"$SCRATCH/said" 2>&1 || echo "status $?" >>"$SCRATCH/said"
+  timeout -k 5 "$LIMIT_S" "$PYTHON" "${3:-$HERE/lib/whose.py}" "${scenarios[@]}" >"$SCRATCH/said" 2>&1 || echo "status $?" >>"$SCRATCH/said"
   while read -r scenario expected; do
     for kind in flock record description; do
       # Two readers' record locks go together.
@@ -66,6 +66,20 @@ two_overlays ok EAGAIN EAGAIN ok EAGAIN ok
 one_copied_it_up ok ok ok
 both_copied_it_up ok ok'
 
+name="locks of two users who share an upper"
+if needs_root "$name" && needs_program "$name" setpriv; then
+  all=("${scenarios[@]}") scenarios=(two_users)
+  set_up ""
+  chmod 755 "$SCRATCH" && install -m 755 "$LIBRARY" "$SCRATCH/liboverlock.so"
+  install -m 644 "$HERE/lib/whose.py" "$SCRATCH/whose.py"
+  chgrp -R 12300 "$SCRATCH"/{lower,upper-A,work-A} && chmod -R g+w "$SCRATCH"/{lower,upper-A,work-A}
+  interpreter=$PYTHON library=$LIBRARY
+  [[ ! -x /usr/bin/python3 ]] || PYTHON=/usr/bin/python3
+  LIBRARY=$SCRATCH/liboverlock.so
+  answers "$name" 'two_users ok EAGAIN ok EAGAIN ok' "$SCRATCH/whose.py"
+  PYTHON=$interpreter LIBRARY=$library scenarios=("${all[@]}")
+fi
+
 # A lower whose file system has locks of its own: a lock through the overlay is its server's to grant, and is
 # seen by who locks there without the overlay, behind the mount. Without open file description locks: bindfs itself
 # goes on answering F_OFD_GETLK with those of descriptions that are no more.
@@ -108,7 +122,8 @@ kinds = "flock", "record", "description"
 files = {kind: os.open(kind, os.O_RDONLY) for kind in kinds}
 plain = os.open("plain", os.O_RDONLY)
 subprocess.run(["sh", "-c", "for i in flock record description; do echo more >>$i; done"], check=True)
-subprocess.run(sys.argv[1:], check=True)
+print("ready", flush=True)
+sys.stdin.readline()
 for kind in kinds:
     print(kind, attempt(kind, files[kind], fcntl.LOCK_SH), attempt(kind, files[kind], fcntl.LOCK_SH))
 print("not copied up", attempt("flock", plain, fcntl.LOCK_SH), attempt("record", plain, fcntl.LOCK_SH))
@@ -122,7 +137,7 @@ PYTHON
 refused_as() { # NAME REASON MOUNT BREAK (shell words, in a mount namespace, with $SMALL the file system of the upper)
   local name=$1 reason=$2
   place
-  rm -rf "${REGISTRY:?}"/* "$SCRATCH/small" "$SCRATCH/below"
+  rm -rf "${REGISTRY:?}"/* "$SCRATCH"/{small,below,go,said-there}
   mkdir -p "$SCRATCH/small" "$SCRATCH/below"
   export SMALL=$SCRATCH/small BELOW=$SCRATCH/below SCRATCH REGISTRY LIBRARY MOUNT=$3 BREAK=$4 AUX
   local i
@@ -130,11 +145,14 @@ refused_as() { # NAME REASON MOUNT BREAK (shell words, in a mount namespace, wit
   timeout -k 5 "$LIMIT_S" unshare -m bash -c '
     eval "$MOUNT" || exit 9
     mkdir "$SMALL/upper" "$SMALL/work"
-    cd "$BELOW" && export OVERLOCK="lowerdir=$BELOW,upperdir=$SMALL/upper,workdir=$SMALL/work,target=$BELOW,registry=$REGISTRY,unreached=allow"
-    LD_PRELOAD=$LIBRARY "$PYTHON" "$AUX/refused.py" bash -c "$BREAK"' >"$SCRATCH/said" 2>"$SCRATCH/err" || echo "status $?" >>"$SCRATCH/said"
+    cd "$BELOW" && export OVERLOCK="lowerdir=$BELOW,upperdir=$SMALL/upper,workdir=$SMALL/work,target=$BELOW,registry=$REGISTRY"
+    mkfifo "$SCRATCH/go" "$SCRATCH/said-there"
+    LD_PRELOAD=$LIBRARY "$PYTHON" "$AUX/refused.py" <"$SCRATCH/go" >"$SCRATCH/said-there" &
+    exec 3>"$SCRATCH/go" 4<"$SCRATCH/said-there"
+    read -r _ <&4 && eval "$BREAK" && echo go >&3 && cat <&4' >"$SCRATCH/said" 2>"$SCRATCH/err" || echo "status $?" >>"$SCRATCH/said"
   local expected='flock ENOLCK ENOLCK|record ENOLCK ENOLCK|description ENOLCK ENOLCK|not copied up ok ok|held 0|flock given up ok|record given up ok|description given up ok'
   if [[ $(paste -sd'|' "$SCRATCH/said") != "$expected" ]]; then
-    fail "$name" "$(paste -sd'|' "$SCRATCH/said") $(tail -n 2 "$SCRATCH/err" | paste -sd'|')"
+    fail "$name" "$(paste -sd'|' "$SCRATCH/said") $(head -n 1 "$SCRATCH/err" | paste -sd'|')"
   elif [[ $(wc -l <"$SCRATCH/err") != 1 ]] || ! grep -q "^overlock: $SMALL/work/overlock: $reason: .*ENOLCK" "$SCRATCH/err"; then
     fail "$name" "stderr: $(paste -sd'|' "$SCRATCH/err")"
   else
@@ -144,7 +162,7 @@ refused_as() { # NAME REASON MOUNT BREAK (shell words, in a mount namespace, wit
 if needs_root "a workdir that cannot be used" && unshare -m true 2>/dev/null; then
   refused_as "a lock that needs a full workdir is ENOLCK" "No space left on device" \
     'mount -t tmpfs -o size=256k,nr_inodes=64 tmpfs "$SMALL"' \
-    'cd "$SMALL/upper/.." && for ((i = 0; i < 99; i++)); do : >"filler$i"; done 2>/dev/null; cat /dev/zero >filler0 2>/dev/null; true'
+    'for ((i = 0; i < 99; i++)); do : >"$SMALL/filler$i"; done 2>/dev/null; cat /dev/zero >"$SMALL/filler0" 2>/dev/null; true'
   refused_as "a lock that needs a workdir behind a read-only bind mount is ENOLCK" "Read-only file system" \
     'mount -t tmpfs -o size=1m tmpfs "$SMALL"' \
     'mount --bind "$SMALL/work" "$SMALL/work" && mount -o remount,bind,ro "$SMALL/work"'

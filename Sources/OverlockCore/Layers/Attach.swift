@@ -33,8 +33,10 @@ extension Overlay {
       try message.append(hex: id)
       throw error
     }
+    var isNew = true
     if let registry {
       try adopt(registry)
+      isNew = !registry.hasConfiguration
       isRestored = try registry.restore(self, line: line)
     }
     if !isRestored {
@@ -50,7 +52,7 @@ extension Overlay {
     var isFirst = false
     do throws(Errno) {
       if let registry {
-        isFirst = try meet(registry, isNew: !isRestored, isPrivate: false, s)
+        isFirst = try meet(registry, isNew: isNew, isPrivate: false, s)
       } else {
         isFirst = try meet(Segment.makePrivate(), isNew: true, isPrivate: true, s)
       }

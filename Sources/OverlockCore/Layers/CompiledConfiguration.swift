@@ -71,6 +71,9 @@ extension Registry {
     unsafe at_store64(word(Registry.configurationOffset), UInt64(at))
   }
 
+  /// Whether somebody has kept a configuration here: nobody has in a segment that was just made.
+  var hasConfiguration: Bool { unsafe at_load64(word(Registry.configurationOffset)) != 0 }
+
   /// Fills the overlay in from what is kept for these very options. False: there is nothing (good).
   func restore(_ overlay: Overlay, line: PathView) throws(Errno) -> Bool {
     let hash = lineHash(line)

@@ -217,6 +217,11 @@ struct Configuration {
     if fd < 0 { try fail("workdir cannot be written: ", work.path, Errno(result: fd)) }
     sharing.apply(path, isDirectory: false)
     _ = lx_close(Int32(truncatingIfNeeded: fd))
+    if sharing.isShared {
+      path.count = base.count
+      try path.append("/words")
+      sharing.apply(path, isDirectory: false)
+    }
     try probe(base, work)
   }
 

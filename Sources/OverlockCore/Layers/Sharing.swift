@@ -52,7 +52,7 @@ struct Sharing {
   func apply(_ path: PathBuffer, isDirectory: Bool) {
     let wanted = isDirectory ? mode : mode & 0o666
     var st = stat()
-    let name = unsafe path.terminated
+    let name = unsafe path.cString
     guard unsafe lx_fstatat(AT_FDCWD, name, &st, AT_SYMLINK_NOFOLLOW) == 0,
       st.st_mode & 0o7777 != wanted || (isShared && st.st_gid != group)
     else { return }

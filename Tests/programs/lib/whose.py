@@ -16,6 +16,7 @@ import sys
 import time
 
 KINDS = "flock", "record", "description"
+GROUP, USERS = 12300, (12345, 12346)
 F_OFD_SETLK = 37
 
 
@@ -41,7 +42,7 @@ def hold(kind, path, access, type_):
 class Holder:
     """A process that has the file open. Record locks of a reader can only be for reading."""
 
-    def __init__(self, kind, where, name, access):
+    def __init__(self, kind, where, name, access, user=None):
         type_ = "r" if access == "r" and kind != "flock" else "w"
         environment = dict(os.environ)
         if where in "AB":
@@ -51,8 +52,9 @@ class Holder:
         # What its end is seen by: of FUSE the kernel says only that it will be told.
         self.lower = os.path.join(os.environ["LOWER"], name) if kind == "flock" and access == "r" else None
         self.has_it = False
+        become = ["setpriv", "--reuid", str(user), "--regid", str(GROUP), "--clear-groups"] if user else []
         self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), "hold", kind, os.path.join(root, name), access, type_],
+            [*become, sys.executable, os.path.abspath(__file__), "hold", kind, os.path.join(root, name), access, type_],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         assert self.process.stdout.readline() == "open\n"
 
@@ -109,6 +111,22 @@ def reader_of_the_overlay(kind, name):
     reader.end()
     results.append(writer.lock())
     late = Holder(kind, "A", name, "w")
+    results.append(late.lock())
+    writer.end()
+    results.append(late.lock())
+    late.end()
+    return results
+
+
+def two_users(kind, name):
+    """With an upper in common, and nothing in shared memory."""
+    reader = Holder(kind, "A", name, "r", USERS[0])
+    results = [reader.lock()]
+    writer = Holder(kind, "A", name, "w", USERS[1])
+    results.append(writer.lock())
+    reader.end()
+    results.append(writer.lock())
+    late = Holder(kind, "A", name, "w", USERS[0])
     results.append(late.lock())
     writer.end()
     results.append(late.lock())
