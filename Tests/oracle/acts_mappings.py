@@ -59,11 +59,10 @@ def map_again(w: Worker, op: Operation) -> Any:
 
 
 def map_and_write(w: Worker, op: Operation) -> Any:
-    """Writes what is mapped, after it went out of date if so told."""
+    """Writes what is mapped, when what was made for the mapping is out of date."""
     path = w.full(op)
     with _map(path) as mapped:
-        if op["stale"]:
-            _touch_lower(op["path"])
+        _touch_lower(op["path"])
         _write(path)
         return digest(mapped[:])
 

@@ -137,6 +137,12 @@ else
   skip "LMDB" "lmdb.h is not installed"
 fi
 
+for seed in 1 2 3; do
+  ignoring='many' like_plain "processes map files while they are written, and all see it (seed $seed)" <<BODY
+"\$AUX/mapped" storm many 100 4 $seed
+BODY
+done
+
 # What lies in the workdir of anchors: their number.
 anchors() { find "$SCRATCH/work/overlock/anchors" "$SCRATCH/work/overlock/copyup/0" -type f | wc -l; }
 # Lets processes start until none is left; they may be kept for some milliseconds each.

@@ -20,6 +20,13 @@ enum DataCopy {
     if opened == -Int(EACCES) { opened = unsafe lx_owner_open(source, flags) }
     let from = Int32(truncatingIfNeeded: try check(opened))
     defer { _ = lx_close(from) }
+    try copy(from: from, to: out, size: size, room: room, s)
+  }
+
+  /// The same of an open file, whose position it moves.
+  static func copy(
+    from: Int32, to out: Int32, size: Int, room: Int = .max, _ s: Scratch
+  ) throws(Errno) {
     let old = lx_lseek(out, 0, SEEK_END)
     if old > size { try check(lx_ftruncate(out, size)) }
     if lx_ioctl(out, ficlone, UInt(UInt32(bitPattern: from))) == 0 { return }

@@ -1,7 +1,7 @@
 /* Shared mappings of files that somebody else changes: what each call answers and what the mapping
  * shows.
  *
- *   mapped SCENARIO FILE [OTHER]
+ *   mapped SCENARIO FILE [ARGUMENT…]
  *
  * Prints what happened; the same on a plain file. The other process is a child that the parent
  * waits for. */
@@ -271,6 +271,54 @@ static void cycles(const char *path, int count) {
   printf("%d of %d wrong\n", wrong, count);
 }
 
+/* Processes map the files f0, f1, … in an order of their own, now and then twice, while every file is
+ * written by one of them: at the end every mapping, from before, in or after the copy-up, shows it. */
+static void storm_process(const char *path, int files, int processes, int me, unsigned seed,
+                          const int done[2], const int go[2]) {
+  char name[4096], **kept = calloc((size_t)files, sizeof *kept);
+  int *order = calloc((size_t)files, sizeof *order), wrong = 0;
+  if (kept == NULL || order == NULL) die("calloc");
+  srand(seed + (unsigned)me);
+  for (int i = 0; i < files; i++) {
+    const int j = rand() % (i + 1);
+    order[i] = order[j];
+    order[j] = i;
+  }
+  for (int i = 0; i < files; i++) {
+    const int file = order[i];
+    (void)snprintf(name, sizeof name, "%s/f%d", path, file);
+    if (rand() % 2 != 0) munmap(view(name, page), page);
+    if (rand() % 8 == 0) { /* a start of a process looks for what nobody has mapped */
+      ELSEWHERE(execlp("true", "true", (char *)NULL));
+    }
+    if (file % processes == me && rand() % 2 != 0) put(name, 0, "done");
+    kept[file] = view(name, page);
+    if (file % processes == me) put(name, 0, "done");
+  }
+  char byte = 0;
+  close(go[1]);
+  if (write(done[1], &byte, 1) != 1 || read(go[0], &byte, 1) != 0) die("pipe");
+  for (int i = 0; i < files; i++) wrong += memcmp(kept[i], "done", 4) != 0;
+  _exit(wrong > 100 ? 100 : wrong);
+}
+
+static void storm(const char *path, int files, int processes, unsigned seed) {
+  int wrong = 0, done[2], go[2];
+  char byte;
+  if (pipe(done) != 0 || pipe(go) != 0) die("pipe");
+  for (int i = 0; i < processes; i++)
+    if (fork() == 0) storm_process(path, files, processes, i, seed, done, go);
+  close(done[1]);
+  for (int i = 0; i < processes && read(done[0], &byte, 1) == 1;) i++;
+  close(go[1]);
+  for (int i = 0; i < processes; i++) {
+    int status;
+    if (wait(&status) < 0 || !WIFEXITED(status)) die("a process");
+    wrong += WEXITSTATUS(status);
+  }
+  printf("%d wrong\n", wrong);
+}
+
 /* Maps until it is killed; says who it is. */
 static void wait_mapped(const char *path) {
   (void)view(path, page);
@@ -307,6 +355,8 @@ int main(int count, char **words) {
   else if (strcmp(what, "attributes") == 0) attributes(path);
   else if (strcmp(what, "cycles") == 0 && count > 3) cycles(path, atoi(words[3]));
   else if (strcmp(what, "ends") == 0 && count > 3) ends(path, words[3]);
+  else if (strcmp(what, "storm") == 0 && count > 5)
+    storm(path, atoi(words[3]), atoi(words[4]), (unsigned)atoi(words[5]));
   else if (strcmp(what, "wait") == 0) wait_mapped(path);
   else return 2;
   return 0;
