@@ -72,11 +72,23 @@ enum Locks {
   /// and somebody is in the way there; the lock was given back.
   static func verify(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Bool {
     let entry = DescriptorTable.entry(fd)
-    let kept = try withScratch { (s) throws(Errno) -> Bool in
-      try isFree(fd, entry, request, s)
+    return try withScratch { (s) throws(Errno) -> Bool in
+      try keeps(fd, entry, request, s)
     }
-    if !kept { request.undo(fd) }
-    return kept
+  }
+
+  /// Whether a lock that was taken stays. False, or an error: it was given back.
+  private static func keeps(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
+  ) throws(Errno) -> Bool {
+    do throws(Errno) {
+      if try isFree(fd, entry, request, s) { return true }
+    } catch {
+      request.undo(fd)
+      throw error
+    }
+    request.undo(fd)
+    return false
   }
 
   /// Whether nobody on the other inode is in the way of a lock that was taken. What the process had of the range
@@ -187,8 +199,7 @@ enum Locks {
   ) throws(Errno) -> Int {
     if wait.slept != 0 {
       wait.slept = 0
-      if try isFree(fd, entry, request, s) { return 0 }
-      request.undo(fd)
+      if try keeps(fd, entry, request, s) { return 0 }
     }
     let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
       if let holder = try other?.holder(request) { return .refusedThere(by: holder) }
@@ -235,6 +246,18 @@ enum Locks {
     return OtherSide(overlay, entry.ino, fd, isLower: false, path)
   }
 
+  /// A turn for a lock call. Errors: ENOLCK: no descriptor is left to take it with.
+  private static func lockTurn(_ overlay: Overlay, _ s: Scratch) throws(Errno) -> Turn {
+    do throws(Errno) {
+      return try Turn(overlay, s)
+    } catch {
+      switch error.rawValue {
+      case EMFILE, ENFILE, ENOMEM: throw Errno(rawValue: ENOLCK)
+      default: throw error
+      }
+    }
+  }
+
   /// Runs the body with the turn of the object's identity. A lower's descriptor marks the origin first; an
   /// origin that nobody has locked is settled.
   private static func underTurn<R>(
@@ -244,7 +267,7 @@ enum Locks {
     guard entry.isOurs, entry.overlay < Overlay.count else { return try body(nil) }
     let overlay = Overlay(index: entry.overlay)
     return try withScratch { (s2) throws(Errno) -> R in
-      var turn = try Turn(overlay, s2)
+      var turn = try lockTurn(overlay, s2)
       defer { turn.release() }
       try turn.takeIdentity(RecordLocks.identity(fd, entry, overlay))
       guard let other = try find(fd, entry, s) else { return try body(nil) }
