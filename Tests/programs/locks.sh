@@ -177,9 +177,9 @@ BODY
 nothing_left "and nothing in the workdir"
 
 mkdir "$FIXTURE/killed"
-for i in {0..39}; do yes "f$i" | head -n 400 >"$FIXTURE/killed/f$i" || true; done
+for i in {0..149}; do yes "f$i" | head -n 400 >"$FIXTURE/killed/f$i" || true; done
 ignoring='killed' like_plain "eight processes lock, copy up and are killed at any instruction" <<BODY
-"\$AUX/killed" killed 40 ${KILLS:-150} ${SEED:-1}
+"\$AUX/killed" killed 150 ${KILLS:-200} ${SEED:-1}
 BODY
 nothing_left "and no mark or half copy is left of it"
 rm -r "$FIXTURE/killed"
