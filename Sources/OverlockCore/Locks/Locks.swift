@@ -203,7 +203,9 @@ enum Locks {
     }
     let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
       if let holder = try other?.holder(request) { return .refusedThere(by: holder) }
+      Fault.step()
       let r = request.make(fd, waiting: false)
+      Fault.step()
       if r == 0 { other?.dropRecords(request) }
       return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
     }
