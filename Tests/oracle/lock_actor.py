@@ -14,6 +14,7 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import struct
 import sys
 import threading
@@ -118,7 +119,9 @@ def perform(verb, words_, connection):
     elif verb == "inherit":
         os.set_inheritable(slots[words_[1]], words_[2] == "1")
     elif verb == "seek":
-        os.lseek(slots[words_[1]], int(words_[2]), os.SEEK_SET)
+        # A directory's offsets are its file system's own business.
+        if not stat.S_ISDIR(os.fstat(slots[words_[1]]).st_mode):
+            os.lseek(slots[words_[1]], int(words_[2]), os.SEEK_SET)
     elif verb == "write":
         os.write(slots[words_[1]], b"x")
     elif verb == "chmod":

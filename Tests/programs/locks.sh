@@ -160,6 +160,10 @@ BODY
 ignoring='README' like_plain "children of every kind neither take nor drop what their parent has locked" <<'BODY'
 "$AUX/spawned" README
 BODY
+gcc -O1 -Wall -pthread "$HERE/lib/forks.c" -o "$AUX/forks"
+ignoring='README' like_plain "children that another thread forks hold on to no lock" <<'BODY'
+"$AUX/forks" README 60
+BODY
 # What may be left in the workdir when nobody has a lock any more: nothing of copy-ups and contested origins.
 nothing_left() {
   local left
@@ -173,9 +177,9 @@ BODY
 nothing_left "and nothing in the workdir"
 
 mkdir "$FIXTURE/killed"
-for i in {0..39}; do yes "f$i" | head -n 400 >"$FIXTURE/killed/f$i" || true; done
+for i in {0..149}; do yes "f$i" | head -n 400 >"$FIXTURE/killed/f$i" || true; done
 ignoring='killed' like_plain "eight processes lock, copy up and are killed at any instruction" <<BODY
-"\$AUX/killed" killed 40 ${KILLS:-150} ${SEED:-1}
+"\$AUX/killed" killed 150 ${KILLS:-200} ${SEED:-1}
 BODY
 nothing_left "and no mark or half copy is left of it"
 rm -r "$FIXTURE/killed"
@@ -321,6 +325,32 @@ PY
 BODY
 
 if [[ $WORLD == overlock ]]; then
+  place
+  UNTOUCHED=("$T")
+  # To look at the other inode takes a descriptor. Without one the answer is an error of fcntl(2), never a lock.
+  says "without a descriptor left a lock over two inodes is refused" $'ENOLCK ENOLCK ENOLCK\nlocked' <<'BODY'
+"$PYTHON" - <<'PY'
+import errno, fcntl, os, resource, struct
+early = os.open("README", os.O_RDONLY)
+os.close(os.open("README", os.O_RDWR))
+request = struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0)
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (early + 1, limits[1]))
+answers = []
+for call in (lambda: fcntl.flock(early, fcntl.LOCK_EX | fcntl.LOCK_NB), lambda: fcntl.fcntl(early, fcntl.F_SETLK, request),
+             lambda: fcntl.fcntl(early, 37, request)):
+    try:
+        call()
+        answers.append("locked")
+    except OSError as error:
+        answers.append(errno.errorcode[error.errno])
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+print(*answers)
+fcntl.flock(early, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("locked")
+PY
+BODY
+
   place
   # Somebody without the overlay holds locks on the lower when it is copied up.
   in_overlay true

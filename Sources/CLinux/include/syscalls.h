@@ -233,6 +233,13 @@ static inline long lx_getrandom(void *b, size_t n) {
   return lx_call6(SYS_getrandom, LX_CAST(b), (long)n, 0, 0, 0, 0);
 }
 static inline long lx_flock(int fd, int op) { return lx_call6(SYS_flock, fd, op, 0, 0, 0, 0); }
+/* Whether somebody has a flock that is in the way of one of ours on a description of ours. What was taken is given
+ * up before the close: a child that another thread forks meanwhile has the description too. */
+static inline int lx_flock_is_refused(int fd, int operation) {
+  const long r = lx_flock(fd, operation | LOCK_NB);
+  if (r == 0) (void)lx_flock(fd, LOCK_UN);
+  return r == -EWOULDBLOCK;
+}
 static inline long lx_dup3(int from, int to, int flags) {
   return lx_call6(SYS_dup3, from, to, flags, 0, 0, 0);
 }

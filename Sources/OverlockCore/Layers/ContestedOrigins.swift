@@ -81,7 +81,7 @@ extension Overlay {
       if unsafe lx_lock(fd, F_OFD_GETLK, &request) == 0, request.l_type != Int16(F_UNLCK) {
         return 1
       }
-      return lx_flock(fd, LOCK_EX | LOCK_NB) == -Int(EWOULDBLOCK) ? 1 : 0
+      return lx_flock_is_refused(fd, LOCK_EX) != 0 ? 1 : 0
     }
     return answer != 0
   }

@@ -5,6 +5,11 @@ import CLinux
 enum LockRefusal {
   /// Errors: ENOLCK, always.
   static func refuse(_ overlay: Overlay, _ error: Errno) -> Errno {
+    // Of what a process has too little itself it hears by its own calls.
+    switch error.rawValue {
+    case ENOLCK, EMFILE, ENFILE, ENOMEM: return Errno(rawValue: ENOLCK)
+    default: break
+    }
     let process = unsafe ovl_self()!
     if unsafe at_load32(&process.pointee.lock_refused) == 0 {
       unsafe process.pointee.refused_by = Int32(truncatingIfNeeded: overlay.index)

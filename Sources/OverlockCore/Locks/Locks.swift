@@ -78,17 +78,23 @@ enum Locks {
   /// and somebody is in the way there; the lock was given back.
   static func verify(_ fd: Int32, _ request: LockRequest) throws(Errno) -> Bool {
     let entry = DescriptorTable.entry(fd)
-    var kept = false
+    return try withScratch { (s) throws(Errno) -> Bool in
+      try keeps(fd, entry, request, s)
+    }
+  }
+
+  /// Whether a lock that was taken stays. False, or an error: it was given back.
+  private static func keeps(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ request: LockRequest, _ s: Scratch
+  ) throws(Errno) -> Bool {
     do throws(Errno) {
-      kept = try withScratch { (s) throws(Errno) -> Bool in
-        try isFree(fd, entry, request, s)
-      }
+      if try isFree(fd, entry, request, s) { return true }
     } catch {
       request.undo(fd)
       throw error
     }
-    if !kept { request.undo(fd) }
-    return kept
+    request.undo(fd)
+    return false
   }
 
   /// Whether nobody on the other inode is in the way of a lock that was taken. What the process had of the range
@@ -203,17 +209,13 @@ enum Locks {
   ) throws(Errno) -> Int {
     if wait.slept != 0 {
       wait.slept = 0
-      do throws(Errno) {
-        if try isFree(fd, entry, request, s) { return 0 }
-      } catch {
-        request.undo(fd)
-        throw error
-      }
-      request.undo(fd)
+      if try keeps(fd, entry, request, s) { return 0 }
     }
     let attempt = try underTurn(fd, entry, s) { (other) throws(Errno) -> Attempt in
       if let holder = try other?.holder(request) { return .refusedThere(by: holder) }
+      Fault.step()
       let r = request.make(fd, waiting: false)
+      Fault.step()
       if r == 0 { other?.dropRecords(request) }
       return r == -Int(EAGAIN) || r == -Int(EACCES) ? .refusedHere : .done(r)
     }

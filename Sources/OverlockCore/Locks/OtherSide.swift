@@ -36,10 +36,10 @@ struct OtherSide {
       guard let found = try found(request) else { return nil }
       return max(found.l_pid, 0)
     }
-    let operation = request.flockOperation | LOCK_NB
+    let operation = request.flockOperation & ~LOCK_NB
     let r = try asking { () throws(Errno) in
       try apart { (other) throws(Errno) in
-        lx_flock(other, operation) == -Int(EWOULDBLOCK) ? 1 : 0
+        lx_flock_is_refused(other, operation) != 0 ? 1 : 0
       }
     }
     return r == 1 ? 0 : nil

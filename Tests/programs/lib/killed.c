@@ -4,9 +4,10 @@
  *   killed DIRECTORY FILES KILLS SEED
  *
  * Eight processes go through the files f0, f1, … of DIRECTORY, which hold PIECES times their own name: each opens one
- * for reading or for writing (which copies a lower file up), or changes its mode, locks it in one of three ways, and
- * sees who else is inside. All the while one after the other is killed and started anew. In the end every file must
- * be free and whole. The moment of a kill is drawn; nothing waits for a time. */
+ * for reading or for writing (which copies a lower file up), or changes its mode, or takes a descriptor that it kept
+ * from before; locks it in one of three ways, and sees who else is inside. All the while one after the other is killed
+ * and started anew; the files are spread over the run, so that there is always one to be copied up. In the end every
+ * file must be free and whole. The moment of a kill is drawn; nothing waits for a time. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -22,15 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WHOLE, RECORD, DESCRIPTION, KINDS, PROCESSES = 8, MOST = 512, PIECES = 400 };
+enum { WHOLE, RECORD, DESCRIPTION, KINDS, PROCESSES = 8, MOST = 4096, PIECES = 400, KEPT = 8 };
 
 /* Who is where: 1 shared, 2 exclusive. Who is doomed counts no more: the kernel frees his locks before we clear. */
 static struct shared {
-  volatile int inside[MOST][PROCESSES], doomed[PROCESSES];
+  volatile int inside[MOST][PROCESSES], doomed[PROCESSES], first;
   volatile long wrong, entered, failed;
 } *shared;
 static const char *directory;
-static int files;
+static int files, kept[KEPT], kept_file[KEPT];
 
 static void die(const char *what) {
   fprintf(stderr, "%s: %s\n", what, strerror(errno));
@@ -58,8 +59,9 @@ static void visit(int file, int me) {
   snprintf(name, sizeof name, "%s/f%d", directory, file);
   const int kind = file % KINDS, writes = rand() % 3 == 0;
   const int exclusive = kind == WHOLE ? rand() % 2 : writes;
+  const int slot = file % KEPT, keeps = kept[slot] >= 0 && kept_file[slot] == file && !writes && rand() % 2;
   if (rand() % 8 == 0) (void)chmod(name, 0640);
-  const int fd = open(name, writes ? O_RDWR : O_RDONLY);
+  const int fd = keeps ? kept[slot] : open(name, writes ? O_RDWR : O_RDONLY);
   if (fd < 0) {
     (void)__sync_fetch_and_add(&shared->failed, 1);
     return;
@@ -72,11 +74,18 @@ static void visit(int file, int me) {
       sched_yield();
     }
     shared->inside[file][me] = 0;
-    if (rand() % 2) (void)lock(fd, kind, F_UNLCK, 0);
+    if (keeps || rand() % 2) (void)lock(fd, kind, F_UNLCK, 0);
   } else if (errno != EAGAIN && errno != EACCES && errno != EDEADLK) {
     (void)__sync_fetch_and_add(&shared->failed, 1);
   }
-  close(fd);
+  if (keeps) return;
+  if (writes || rand() % 2) {
+    close(fd);
+    return;
+  }
+  (void)lock(fd, kind, F_UNLCK, 0);
+  if (kept[slot] >= 0) close(kept[slot]);
+  kept[slot] = fd, kept_file[slot] = file;
 }
 
 static pid_t start(int me, unsigned seed) {
@@ -86,7 +95,11 @@ static pid_t start(int me, unsigned seed) {
   if (pid < 0) die("fork");
   if (pid != 0) return pid;
   srand(seed);
-  for (;;) visit(rand() % files, me);
+  memset(kept, -1, sizeof kept);
+  for (;;) {
+    const int file = shared->first + rand() % 16;
+    visit(file < files ? file : rand() % files, me);
+  }
 }
 
 static void end(int me, pid_t pid) {
@@ -130,7 +143,8 @@ int main(int argc, char **argv) {
   srand(seed);
   for (int i = 0; i < PROCESSES; i++) pids[i] = start(i, seed * 1000 + (unsigned)i);
   for (long n = 0; n < kills; n++) {
-    const struct timespec moment = {.tv_nsec = rand() % 3000000};
+    const struct timespec moment = {.tv_nsec = rand() % 2000000};
+    shared->first = (int)(n * files / kills);
     nanosleep(&moment, NULL);
     const int victim = rand() % PROCESSES;
     end(victim, pids[victim]);
