@@ -65,6 +65,11 @@ HOOKED(int, fcntl, int fd, int command, ...) {
   void *argument = va_arg(arguments, void *);
   va_end(arguments);
   if (OVL_ON() && ovl_is_lock_command(command)) return ovl_lock(fd, command, argument);
+  if (OVL_ON() && command == F_SETLEASE) {
+    /* An int to the kernel. */
+    const long r = ovl_lease(fd, (int)(intptr_t)argument);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+  }
   const int r = NEXT(fcntl)(fd, command, argument);
   if (OVL_ON() && r >= 0 && (command == F_DUPFD || command == F_DUPFD_CLOEXEC))
     ovl_fd_duplicated(fd, r);

@@ -223,6 +223,9 @@ struct ovl_lock_wait { /* of zeros before the first call */
 };
 long ovl_lock_across(int fd, int command, void *argument, struct ovl_lock_wait *wait);
 
+/* fcntl(2) F_SETLEASE. OVL_PASS: the call is right as it is. */
+long ovl_lease(int fd, long type);
+
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 
 /* Rewrites a pathname address so that the kernel finds the real socket.

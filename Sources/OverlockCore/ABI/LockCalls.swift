@@ -38,3 +38,8 @@ public func ovlLockAcross(
   else { return -Int(EFAULT) }
   return bordered { () throws(Errno) in unsafe try Locks.across(fd, request, &wait.pointee) }
 }
+
+@c(ovl_lease)
+public func ovlLease(_ fd: Int32, _ type: Int) -> Int {
+  bordered { () throws(Errno) in try Leases.take(fd, type) ?? passResult }
+}

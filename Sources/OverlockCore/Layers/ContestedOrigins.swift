@@ -53,6 +53,8 @@ extension Overlay {
     let answer = try? Apart.run { () throws(Errno) -> Int in
       let opened = unsafe lx_openat(
         AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)
+      // Somebody has a write lease on it, and perhaps locks.
+      if opened == -Int(EWOULDBLOCK) { return 1 }
       if opened < 0 { return 0 }
       let fd = Int32(truncatingIfNeeded: opened)
       defer { _ = lx_close(fd) }

@@ -7,11 +7,18 @@ enum DataCopy {
 
   /// - Parameters:
   ///   - source: opened read-only without touching its access time where that is allowed.
+  ///   - borrowed: a descriptor of the program's on it, to be read instead: its offset stays as it is.
   ///   - out: an empty file open for writing.
-  /// - Errors: as open(2), read(2), write(2).
-  static func copy(_ source: UnsafePointer<CChar>, to out: Int32, size: Int, _ s: Scratch)
-    throws(Errno)
-  {
+  /// - Errors: as open(2), read(2), write(2); EWOULDBLOCK: somebody has a write lease.
+  static func copy(
+    _ source: UnsafePointer<CChar>, borrowed: Int32? = nil, to out: Int32, size: Int, _ s: Scratch
+  ) throws(Errno) {
+    if let borrowed {
+      if lx_ioctl(out, ficlone, UInt(UInt32(bitPattern: borrowed))) == 0 { return }
+      try range(borrowed, out, 0, size, s)
+      try check(lx_ftruncate(out, size))
+      return
+    }
     let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
     var opened = unsafe lx_openat(AT_FDCWD, source, flags | O_NOATIME, 0)
     if opened == -Int(EPERM) { opened = unsafe lx_openat(AT_FDCWD, source, flags, 0) }
