@@ -12,7 +12,7 @@ done
 
 if [[ $WORLD == overlock ]]; then
   cat >"$AUX/holder.c" <<'C'
-/* Holds a read lease till it is asked for; says so. holder FILE, and what to do meanwhile on descriptor 3's other end. */
+/* holder FILE [write]: holds a lease till it is asked for, and says so. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -36,15 +36,27 @@ int main(int argc, char **argv) {
 }
 C
   gcc -O1 -Wall "$AUX/holder.c" -o "$AUX/holder"
+  cat >"$AUX/functions" <<'BASH'
+hold() { # FILE [write]: what it says is read with `said`
+  rm -f "$AUX/said"
+  mkfifo "$AUX/said"
+  "$AUX/holder" "$@" >"$AUX/said" &
+  holder=$!
+  exec 5<"$AUX/said"
+  said
+}
+said() { read -r line <&5 && echo "$line"; }
+without() { env -u LD_PRELOAD -u OVERLOCK "$@"; }
+BASH
 
   place
   says "an outsider who opens the source for writing breaks a lease; reading does not" $'held\nasked for by a writer' <<'BODY'
-coproc holder { exec "$AUX/holder" README; }
-read -r line <&"${holder[0]}" && echo "$line"
-env -u LD_PRELOAD -u OVERLOCK cat "$T/README" >/dev/null
-env -u LD_PRELOAD -u OVERLOCK dd if=/dev/null of="$T/README" conv=notrunc status=none
-read -r line <&"${holder[0]}" && echo "$line"
-wait "$holder_PID"
+. "$AUX/functions"
+hold README
+without cat "$T/README" >/dev/null
+without dd if=/dev/null of="$T/README" conv=notrunc status=none
+said
+wait "$holder"
 BODY
 
   place
@@ -55,38 +67,37 @@ BODY
   says "a second overlay's reader breaks a write lease, its writer no read lease" \
     $'held\nasked for by a reader\nheld\nwritten\nasked for by a writer' <<'BODY'
 elsewhere() { OVERLOCK=$second LD_PRELOAD=$LD_PRELOAD "$@"; }
-coproc holder { exec "$AUX/holder" README write; }
-read -r line <&"${holder[0]}" && echo "$line"
+. "$AUX/functions"
+hold README write
 elsewhere cat README >/dev/null
-read -r line <&"${holder[0]}" && echo "$line"
-wait "$holder_PID"
-coproc holder { exec "$AUX/holder" src/u1.c; }
-read -r line <&"${holder[0]}" && echo "$line"
+said
+wait "$holder"
+hold src/u1.c
 elsewhere sh -c 'echo more >>src/u1.c && echo written'
 echo more >>src/u1.c
-read -r line <&"${holder[0]}" && echo "$line"
-wait "$holder_PID"
+said
+wait "$holder"
 BODY
   rm -rf "$SCRATCH/upper2" "$SCRATCH/work2"
 
   place
   says "somebody else's write lease on a lower holds a change of its mode up, no longer" $'held\nasked for by a reader\n600' <<'BODY'
-coproc holder { exec "$AUX/holder" README write; }
-read -r line <&"${holder[0]}" && echo "$line"
+. "$AUX/functions"
+hold README write
 chmod 600 README
-read -r line <&"${holder[0]}" && echo "$line"
+said
 stat -c %a README
-wait "$holder_PID"
+wait "$holder"
 BODY
 
   place
   says "the mark of a lease goes with the first writer after it, also after a SIGKILL" $'held\n1\n0' <<'BODY'
-coproc holder { exec "$AUX/holder" README; }
-read -r line <&"${holder[0]}" && echo "$line"
-kill -KILL "$holder_PID"
-wait "$holder_PID" || true
-env -u LD_PRELOAD -u OVERLOCK ls "$SCRATCH/work/overlock/leased" | wc -l
+. "$AUX/functions"
+hold README
+kill -KILL "$holder"
+{ wait "$holder" || true; } 2>/dev/null
+without ls "$SCRATCH/work/overlock/leased" | wc -l
 : >>README
-env -u LD_PRELOAD -u OVERLOCK ls "$SCRATCH/work/overlock/leased" | wc -l
+without ls "$SCRATCH/work/overlock/leased" | wc -l
 BODY
 fi

@@ -118,7 +118,9 @@ extension Overlay {
           // whether it was this; what was locked before is found here.
           if st.type == S_IFREG || st.type == S_IFDIR {
             self.registry?.noteCopyUp()
-            if self.ownWriteLease(shown, st) != nil || self.isLocked(source) { try self.contest(shown, origin: source.view, s2) }
+            if self.ownWriteLease(shown, st) != nil || self.isLocked(source) {
+              try self.contest(shown, origin: source.view, s2)
+            }
             Fault.step()
           }
           try self.publish(rel, staged, st, look, shown, &turn, s2)

@@ -99,10 +99,11 @@ static char state_of(pid_t pid) {
   return after ? after[2] : '-';
 }
 
-/* Who waits is seen to sleep, not by a clock. */
-static pid_t sleeper(int (*body)(void)) {
+/* Who waits is seen to sleep, not by a clock. It has no part in the lease's description, whose close is to end it. */
+static pid_t sleeper(int (*body)(void), int without) {
   const pid_t pid = fork();
   if (pid == 0) {
+    if (without >= 0) close(without);
     _exit(body());
   }
   return pid;
@@ -148,7 +149,7 @@ static void writer_without_waiting(int flags) {
 static void waits(int type, int flags, int (*body)(void)) {
   const int fd = held(type, 1);
   flags_of_opener = flags;
-  const pid_t pid = sleeper(body);
+  const pid_t pid = sleeper(body, fd);
   signals_said(fd);
   until_it_sleeps(pid);
   printf("size %ld\n", size_of(file));
@@ -165,7 +166,7 @@ static void downgrade(void) {
   say("downgrade", fcntl(fd, F_SETLEASE, F_RDLCK));
   printf("reader %d\n", opens(O_RDONLY | O_NONBLOCK));
   flags_of_opener = O_WRONLY;
-  const pid_t pid = sleeper(opener);
+  const pid_t pid = sleeper(opener, fd);
   signals_said(fd);
   say("close", close(fd));
   printf("writer %d\n", end_of(pid));
@@ -224,7 +225,7 @@ static void killed(void) {
   if (pid == 0) _exit(holder());
   if (read(pipe_[0], &byte, 1) != 1) die("holder");
   flags_of_opener = O_RDWR;
-  const pid_t waiter = sleeper(opener);
+  const pid_t waiter = sleeper(opener, -1);
   until_it_sleeps(waiter);
   kill(pid, SIGKILL);
   const int end = end_of(pid);
@@ -306,7 +307,7 @@ static int locked_opener(void) {
 static void locks(void) {
   const int fd = held(F_RDLCK, 0);
   flags_of_opener = O_WRONLY;
-  const pid_t pid = sleeper(locked_opener);
+  const pid_t pid = sleeper(locked_opener, fd);
   signals_said(fd);
   say("release", fcntl(fd, F_SETLEASE, F_UNLCK));
   printf("locked opener %d\n", end_of(pid));
