@@ -37,6 +37,7 @@ struct ovl_layer {
 #define OVL_UNREACHED_REFUSE 128u
 #define OVL_NO_XATTRS 256u /* the upper takes neither kind: opaque and redirect cannot be written */
 #define OVL_SEALED 512u
+#define OVL_MAND 1024u /* mandatory locks */
 
 struct ovl_overlay {
   const char *target;
@@ -118,6 +119,7 @@ struct ovl_process {
   uint64_t outside_key;   /* tells this set of overlays apart in caches about outside paths */
   uint32_t longest_layer; /* bytes of the longest layer path */
   uint32_t started;
+  uint32_t mandatory;    /* 1: some overlay has OVL_MAND */
   uint32_t record_locks; /* 1: POSIX record locks were asked for on objects of overlays */
   uint32_t near_used; /* of the two arenas */
   uint32_t far_used;

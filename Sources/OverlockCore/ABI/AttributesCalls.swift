@@ -110,6 +110,10 @@ public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
       return 0
     }
     if broken < 0 { return broken }
+    if let path = unsafe path, unsafe ovl_self()!.pointee.mandatory != 0 {
+      let refused = unsafe mandatoryTruncation(AT_FDCWD, path, follow: true, length: length)
+      if refused < 0 { return refused }
+    }
     unsafe ovlPathRelease(p)
     r = unsafe onUpper(
       AT_FDCWD, path, follow: true, length == 0 ? UInt32(OVL_TRUNCATE) : 0
