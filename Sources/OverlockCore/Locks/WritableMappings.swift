@@ -57,10 +57,31 @@ enum WritableMappings {
     else { return false }
     skipWord()
     skipWord()
+    // File systems without a device of their own (btrfs) show another one in stat(2).
+    let isUnnamed =
+      at + 2 < line.count && line[at] == UInt8(ascii: "0") && line[at + 1] == line[at]
+      && line[at + 2] == UInt8(ascii: ":")
+    if !isUnnamed || lx_major(st.device) != 0, !isDevice(line.from(at), st.device) { return false }
     skipWord()
     var end = at
     while end < line.count, line[end] != UInt8(ascii: " ") { end += 1 }
     guard end > at, let inode = decimal(line.from(at).prefix(end - at)) else { return false }
     return UInt64(inode) == st.inode
+  }
+
+  /// "major:minor " in hexadecimal.
+  private static func isDevice(_ text: PathView, _ device: UInt64) -> Bool {
+    var numbers: InlineArray<2, UInt32> = [0, 0]
+    var which = 0
+    for i in 0..<text.count {
+      let byte = text[i]
+      switch byte {
+      case 48...57: numbers[which] = numbers[which] << 4 | UInt32(byte - 48)
+      case 97...102: numbers[which] = numbers[which] << 4 | UInt32(byte - 87)
+      case UInt8(ascii: ":"): which = 1
+      default: return numbers[0] == lx_major(device) && numbers[1] == lx_minor(device)
+      }
+    }
+    return false
   }
 }

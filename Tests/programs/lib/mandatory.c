@@ -1,7 +1,9 @@
 /* What the locks of one process do to the reads and writes of another: prints what each call of the other one
  * returned.
  *
- *   mandatory FILE [early]   early: the other one's descriptor for reading is from before anything is written
+ *   mandatory FILE [early|never]
+ *     early: the other one's descriptor for reading is from before anything is written
+ *     never: nothing that waits for a lock
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -50,7 +52,11 @@ static void holder(void) {
     case 'm': map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0); break;
     case 'n': r = munmap(map, 4096); break;
     case 'x': r = (int)pwrite(fd, "own", 3, 12); break;
-    case 'c': r = set(open(file, O_RDWR), F_SETLKW, F_WRLCK, 0, 1) | (int)pwrite(fd, "z", 1, 40); break;
+    case 'd':
+      if (write(back[1], "+", 1) != 1) _exit(1);
+      r = (int)pwrite(fd, "d", 1, 50);
+      (void)set(fd, F_SETLK, F_UNLCK, 0, 0);
+      break;
     default: _exit(0);
     }
     if (map == MAP_FAILED) r = -1;
@@ -79,6 +85,7 @@ static void each(int fd, int wfd) {
   say("readv", readv(fd, &v, 1));
   say("preadv", preadv(fd, &v, 1, 0));
   say("preadv2", preadv2(fd, &v, 1, -1, 0));
+  (void)lseek(fd, 0, SEEK_SET);
   say("by number", syscall(SYS_read, fd, b, 16));
   say("sendfile", sendfile(p[1], fd, &at, 16));
   at = 0;
@@ -162,9 +169,26 @@ static void waiter(const char *what, int reads, int interrupts, int locks) {
   fflush(stdout);
 }
 
+/* Each has a lock and writes where the other's is: one of them is refused, the other gets on. */
+static void circle(pid_t pid) {
+  char answer;
+  const int fd = open(file, O_RDWR);
+  tell('w');
+  (void)set(fd, F_SETLK, F_WRLCK, 50, 1);
+  tell('d');
+  while (state_of(pid) != 'S') {}
+  const long r = pwrite(fd, "d", 1, 12);
+  const int deadlock = r < 0 && errno == EDEADLK;
+  (void)set(fd, F_SETLK, F_UNLCK, 0, 0);
+  if (read(back[0], &answer, 1) != 1) exit(1);
+  printf("circle: %s\n", deadlock != (answer == '-') && (deadlock || r == 1) ? "one is refused" : "not seen");
+  close(fd);
+}
+
 int main(int argc, char **argv) {
   file = argv[1];
-  const int early = argc > 2 ? open(file, O_RDONLY | O_NONBLOCK) : -1;
+  const int never = argc > 2 && strcmp(argv[2], "never") == 0;
+  const int early = argc > 2 && !never ? open(file, O_RDONLY | O_NONBLOCK) : -1;
   if (pipe(there) != 0 || pipe(back) != 0) return 1;
   const pid_t pid = fork();
   if (pid == 0) holder();
@@ -185,6 +209,10 @@ int main(int argc, char **argv) {
   say("lock", set(wfd, F_SETLK, F_WRLCK, 10, 10));
   say("write", pwrite(wfd, "own", 3, 12));
   say("unlock", set(wfd, F_SETLK, F_UNLCK, 0, 0));
+  if (never) {
+    kill(pid, SIGKILL);
+    return 0;
+  }
   tell('w');
   tell('x');
   printf("-- waits\n");
@@ -197,6 +225,7 @@ int main(int argc, char **argv) {
   waiter("reader, interrupted", 1, 1, 0);
   waiter("reader with locks of its own, interrupted", 1, 1, 1);
   tell('u');
+  circle(pid);
   printf("-- mappings\n");
   tell('m');
   say("lock of a mapped file", set(wfd, F_SETLK, F_WRLCK, 10, 10));
