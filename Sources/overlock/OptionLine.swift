@@ -10,7 +10,7 @@ struct OptionLine: Equatable {
   var options: [Option]
 
   static let keys = [
-    "lowerdir", "upperdir", "workdir", "target", "registry", "userxattr", "unreached",
+    "lowerdir", "upperdir", "workdir", "target", "registry", "mand", "userxattr", "unreached",
   ]
 
   init(_ text: String) {

@@ -23,6 +23,8 @@ struct Run: ParsableCommand {
                          exists, and may itself be a lower
         registry=R       private directory for shared memory
                          (default: /dev/shm/overlock-UID)
+        mand             mandatory locks on files with set-group-ID and without
+                         the group's right to execute
         userxattr        keep marks in user.overlay.* even as root
         unreached=W      allow, warn or refuse: what to do when a program is
                          started that preloading cannot reach

@@ -29,7 +29,8 @@ OVERLAYS=("${OVERLAYS[0]},mand")
 says "real programs wait, and go on" $'waits\nwritten' <<'BODY'
 mkfifo "$AUX/go" "$AUX/held"
 perl -MFcntl -e '
-  open my $f, "+<", "marked1" or die; fcntl($f, F_SETLK, pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0)) or die;
+  open my $f, "+<", "marked1" or die; my $l = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
+  fcntl($f, F_SETLK, $l) or die;
   open my $h, ">", "$ENV{AUX}/held"; close $h; open my $g, "<", "$ENV{AUX}/go"; <$g>' &
 read -r <"$AUX/held" || true
 sh -c 'echo written >>marked1; tail -n 1 marked1' &

@@ -20,7 +20,8 @@ enum WritableMappings {
     return answer ?? false
   }
 
-  private static func isMapped(by process: PathView, _ st: stat, _ s: Scratch) throws(Errno) -> Bool {
+  private static func isMapped(by process: PathView, _ st: stat, _ s: Scratch) throws(Errno) -> Bool
+  {
     var path = s.real
     try path.append("/proc/")
     try path.append(process)
