@@ -10,6 +10,15 @@ for when in never first before after; do
 BODY
 done
 
+gcc -O1 -Wall "$HERE/lib/lease-race.c" -o "$AUX/lease-race"
+mkdir "$FIXTURE/raced"
+for i in {0..99}; do echo data >"$FIXTURE/raced/f$i"; done
+for seed in 1 2 3; do
+  ignoring='raced' like_plain "nobody writes a file on which somebody has an unbroken lease (seed $seed)" <<BODY
+"\$AUX/lease-race" raced 100 $seed 2>/dev/null
+BODY
+done
+
 if [[ $WORLD == overlock ]]; then
   cat >"$AUX/holder.c" <<'C'
 /* holder FILE [write]: holds a lease till it is asked for, and says so. */
