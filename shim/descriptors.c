@@ -7,6 +7,7 @@
  * inode. */
 
 #include "locks.h"
+#include "mandatory.h"
 
 #include <limits.h>
 #include <linux/close_range.h>
@@ -64,7 +65,18 @@ HOOKED(int, fcntl, int fd, int command, ...) {
   va_start(arguments, command);
   void *argument = va_arg(arguments, void *);
   va_end(arguments);
-  if (OVL_ON() && ovl_is_lock_command(command)) return ovl_lock(fd, command, argument);
+  if (OVL_ON() && ovl_is_lock_command(command)) {
+    if (OVL_MANDATORY() && command != F_GETLK && command != F_OFD_GETLK) {
+      const long refused = ovl_mandatory_lock(fd);
+      if (refused < 0) return (int)ovl_result(refused);
+    }
+    return ovl_lock(fd, command, argument);
+  }
+  if (OVL_ON() && command == F_SETLEASE) {
+    /* An int to the kernel. */
+    const long r = ovl_lease(fd, (int)(intptr_t)argument);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+  }
   const int r = NEXT(fcntl)(fd, command, argument);
   if (OVL_ON() && r >= 0 && (command == F_DUPFD || command == F_DUPFD_CLOEXEC))
     ovl_fd_duplicated(fd, r);

@@ -5,6 +5,7 @@
  * a lower also after. */
 
 #include "locks.h"
+#include "mandatory.h"
 
 #include <pthread.h>
 #include <sys/file.h>
@@ -63,6 +64,10 @@ HOOKED(int, flock, int fd, int operation) {
 HOOKED(int, lockf, int fd, int command, off_t length) {
   if (OVL_OFF()) return NEXT(lockf)(fd, command, length);
   struct flock f = {.l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_len = length};
+  if (OVL_MANDATORY() && (command == F_ULOCK || command == F_LOCK || command == F_TLOCK)) {
+    const long refused = ovl_mandatory_lock(fd);
+    if (refused < 0) return (int)ovl_result(refused);
+  }
   switch (command) {
   case F_TEST:
     f.l_type = F_RDLCK;

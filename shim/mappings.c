@@ -3,7 +3,7 @@
  * One of a descriptor on a lower may have to be one of another file than the descriptor's own; the
  * core makes that one itself. What ld.so and libc map for themselves does not come here. */
 
-#include "hook.h"
+#include "mandatory.h"
 
 #include <sys/mman.h>
 
@@ -11,6 +11,8 @@
 __attribute__((noinline)) static void *map_file(void *address, size_t length, int protection,
                                                 int flags, int fd, off_t offset) {
   if ((flags & MAP_ANONYMOUS) == 0 && fd >= 0 && OVL_ON()) {
+    const long refused = (flags & MAP_SHARED) != 0 && OVL_MANDATORY() ? ovl_mandatory_map(fd) : 0;
+    if (refused < 0) return (void *)ovl_result(refused);
     const long r = ovl_map(address, length, protection, flags, fd, offset);
     if (r != OVL_PASS) return (void *)ovl_result(r);
   }

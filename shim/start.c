@@ -10,7 +10,7 @@
  *
  * A process that cannot be set up must not run on the unprotected tree: it ends with status 125. */
 
-#include "hook.h"
+#include "mandatory.h"
 
 #include <sys/mman.h>
 
@@ -114,6 +114,7 @@ static void start(char **environment) {
   ovl_fault_step(number);
 #endif
   ovl_active = ovl_overlays;
+  if (ovl_process.mandatory) ovl_mandatory_streams();
 }
 
 int ovl_start_now(void) {

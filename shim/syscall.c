@@ -12,6 +12,8 @@
 
 #include "hook.h"
 
+#include <process.h>
+
 #include <linux/openat2.h>
 #include <sched.h>
 #include <sys/inotify.h>
@@ -261,6 +263,33 @@ static long by_mapping(long n, long a, long b, long c, long d, long e, long f, l
   return 1;
 }
 
+/* Calls on data, which matter with mandatory locks alone. */
+static long by_data(long n, long a, long b, long c, long d, long e, long f, long *result) {
+  const int fd = (int)a;
+  switch (n) {
+  case SYS_read: *result = ovl_hook_read(fd, (void *)b, (size_t)c); break;
+  case SYS_write: *result = ovl_hook_write(fd, (void *)b, (size_t)c); break;
+  case SYS_pread64: *result = ovl_hook_pread(fd, (void *)b, (size_t)c, d); break;
+  case SYS_pwrite64: *result = ovl_hook_pwrite(fd, (void *)b, (size_t)c, d); break;
+  case SYS_readv: *result = ovl_hook_readv(fd, (void *)b, (int)c); break;
+  case SYS_writev: *result = ovl_hook_writev(fd, (void *)b, (int)c); break;
+  case SYS_preadv: *result = ovl_hook_preadv(fd, (void *)b, (int)c, d); break;
+  case SYS_pwritev: *result = ovl_hook_pwritev(fd, (void *)b, (int)c, d); break;
+  case SYS_preadv2: *result = ovl_hook_preadv2(fd, (void *)b, (int)c, d, (int)f); break;
+  case SYS_pwritev2: *result = ovl_hook_pwritev2(fd, (void *)b, (int)c, d, (int)f); break;
+  case SYS_sendfile: *result = ovl_hook_sendfile(fd, (int)b, (off_t *)c, (size_t)d); break;
+  case SYS_splice:
+    *result = ovl_hook_splice(fd, (off_t *)b, (int)c, (off_t *)d, (size_t)e, (unsigned)f);
+    break;
+  case SYS_copy_file_range:
+    *result = ovl_hook_copy_file_range(fd, (off_t *)b, (int)c, (off_t *)d, (size_t)e, (unsigned)f);
+    break;
+  case SYS_ftruncate: *result = ovl_hook_ftruncate(fd, b); break;
+  default: return 0;
+  }
+  return 1;
+}
+
 /* 1: the call was one of ours. Kept out of the hook, whose own frame must be a plain jump's. */
 __attribute__((noinline)) static long route(long n, long a, long b, long c, long d, long e, long f,
                                             long *result) {
@@ -270,7 +299,8 @@ __attribute__((noinline)) static long route(long n, long a, long b, long c, long
   }
   return by_path(n, a, b, c, d, e, result) || by_descriptor(n, a, b, c, result) ||
          legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
-         by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result);
+         by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result) ||
+         (ovl_process.mandatory && by_data(n, a, b, c, d, e, f, result));
 }
 
 struct answer {

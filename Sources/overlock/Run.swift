@@ -23,6 +23,8 @@ struct Run: ParsableCommand {
                          exists, and may itself be a lower
         registry=R       private directory for shared memory
                          (default: /dev/shm/overlock-UID)
+        mand             mandatory locks on files with set-group-ID and without
+                         the group's right to execute
         userxattr        keep marks in user.overlay.* even as root
         locks=W          source, origin or overlay: whose locks on a lower file
                          count for its copy in the upper

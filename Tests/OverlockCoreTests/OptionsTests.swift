@@ -1,3 +1,4 @@
+import CLinux
 import Testing
 
 @testable import OverlockCore
@@ -32,6 +33,13 @@ struct OptionsTests {
     while let lower = try Options.nextLower(parsed.lowers, &position) { found.append(text(lower)) }
     #expect(found == ["/a", "/b:c", "/d,e"])
     #expect(text(parsed.target) == #"/t\x"#)
+  }
+
+  @Test("mandatory locks are asked for, with no value")
+  func mandatory() {
+    #expect(parse("lowerdir=/a,target=/t").0?.flags == 0)
+    #expect(parse("lowerdir=/a,target=/t,mand").0?.flags == UInt32(OVL_MAND))
+    #expect(parse("lowerdir=/a,target=/t,mand=1").1 == "unknown option 'mand'")
   }
 
   @Test(

@@ -295,6 +295,20 @@ struct ovl_lock_wait { /* of zeros before the first call */
 };
 long ovl_lock_across(int fd, int command, void *argument, struct ovl_lock_wait *wait);
 
+/* fcntl(2) F_SETLEASE. OVL_PASS: the call is right as it is. */
+long ovl_lease(int fd, long type);
+
+/* ---- mandatory locks (ovl_process.mandatory: some overlay has them) ---------------------------- */
+
+/* Before `size` bytes at `offset` (-1: the descriptor's position) are read (F_RDLCK) or written (F_WRLCK): 0,
+ * or -errno: EAGAIN, EDEADLK, EINTR. May wait. */
+long ovl_mandatory_pass(int fd, int type, off_t offset, size_t size);
+/* The same before ftruncate; a shared mapping; and a lock that is to be taken or given up. The last two never
+ * wait: EAGAIN. */
+long ovl_mandatory_resize(int fd, off_t length);
+long ovl_mandatory_map(int fd);
+long ovl_mandatory_lock(int fd);
+
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 
 /* Rewrites a pathname address so that the kernel finds the real socket.

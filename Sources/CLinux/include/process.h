@@ -39,6 +39,7 @@ struct ovl_layer {
 #define OVL_SEALED 512u
 #define OVL_LOCKS_ORIGIN 1024u  /* locks=origin: a copied-up object's origin is always asked */
 #define OVL_LOCKS_OVERLAY 2048u /* locks=overlay: locks of others on lowers do not count after copy-up */
+#define OVL_MAND 4096u /* mandatory locks */
 
 struct ovl_overlay {
   const char *target;
@@ -124,6 +125,7 @@ struct ovl_process {
   uint64_t outside_key;   /* tells this set of overlays apart in caches about outside paths */
   uint32_t longest_layer; /* bytes of the longest layer path */
   uint32_t started;
+  uint32_t mandatory;    /* 1: some overlay has OVL_MAND */
   uint32_t record_locks; /* 0: no POSIX record locks were asked for on objects of overlays (RecordLocks) */
   uint32_t lock_refused; /* 1: a lock was refused since the workdir could not be used; 2: and that was said */
   uint32_t near_used; /* of the two arenas */

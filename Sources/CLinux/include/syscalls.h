@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -209,6 +210,11 @@ static inline long lx_chdir(const char *p) { return lx_call6(SYS_chdir, LX_CAST(
 static inline long lx_fchdir(int fd) { return lx_call6(SYS_fchdir, fd, 0, 0, 0, 0, 0); }
 static inline long lx_fcntl(int fd, int c, uint64_t a) {
   return lx_call6(SYS_fcntl, fd, c, (long)a, 0, 0, 0);
+}
+/* 1: the file is on a file system, or reached by a mount, that is read-only. */
+static inline int lx_is_on_read_only(int fd) {
+  struct statfs f;
+  return lx_call6(SYS_fstatfs, fd, LX_CAST(&f), 0, 0, 0, 0) == 0 && (f.f_flags & ST_RDONLY) != 0;
 }
 static inline long lx_geteuid(void) { return lx_call6(SYS_geteuid, 0, 0, 0, 0, 0, 0); }
 /* Whether a capability is effective. */

@@ -101,6 +101,19 @@ public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
         AT_FDCWD, p.pointee.real, W_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW)
       if allowed < 0, allowed != -Int(EROFS) { return allowed }
     }
+    let broken = bordered { () throws(Errno) in
+      if unsafe p.pointee.layer > 0 {
+        try unsafe overlay.breakLeases(ofLower: p.pointee.real, Int(p.pointee.layer), O_WRONLY)
+      } else {
+        try unsafe overlay.breakLeases(p.pointee.ino, O_WRONLY)
+      }
+      return 0
+    }
+    if broken < 0 { return broken }
+    if let path = unsafe path, unsafe ovl_self()!.pointee.mandatory != 0 {
+      let refused = unsafe mandatoryTruncation(AT_FDCWD, path, follow: true, length: length)
+      if refused < 0 { return refused }
+    }
     unsafe ovlPathRelease(p)
     r = unsafe onUpper(
       AT_FDCWD, path, follow: true, length == 0 ? UInt32(OVL_TRUNCATE) : 0

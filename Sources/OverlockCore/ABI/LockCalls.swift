@@ -51,3 +51,8 @@ public func ovlLockAcross(
   }
   return bordered { () throws(Errno) in unsafe try Locks.across(fd, request, &wait.pointee) }
 }
+
+@c(ovl_lease)
+public func ovlLease(_ fd: Int32, _ type: Int) -> Int {
+  bordered { () throws(Errno) in try Leases.take(fd, type) ?? passResult }
+}

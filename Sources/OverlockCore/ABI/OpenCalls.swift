@@ -5,6 +5,13 @@ public func ovlOpen(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: Int32, _ mode: mode_t, _ resolve: UInt64
 ) -> Int {
   guard let path = unsafe path, unsafe isPath(path) else { return passResult }
+  // A file that is made now, or a path that is refused, is nobody's.
+  if unsafe flags & O_TRUNC != 0 && ovl_self()!.pointee.mandatory != 0,
+    flags & O_PATH == 0, flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
+  {
+    let r = unsafe mandatoryTruncation(dirfd, path, follow: flags & O_NOFOLLOW == 0, length: nil)
+    if r < 0 { return r }
+  }
   return unsafe withPath { p in
     unsafe Open.open(p, dirfd, path, flags, mode, resolve: resolve)
   }

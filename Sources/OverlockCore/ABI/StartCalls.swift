@@ -47,6 +47,7 @@ private func start(_ lines: PathView, _ message: inout PathBuffer) throws(Errno)
   var key = PathHash(1, 1)
   for i in 0..<count {
     let overlay = Overlay(index: i)
+    if overlay.has(OVL_MAND) { unsafe process.pointee.mandatory = 1 }
     unsafe key.append(overlay.target.base, overlay.target.count)
     for layer in 0..<overlay.layerCount {
       unsafe process.pointee.longest_layer = max(

@@ -70,6 +70,7 @@ extension Overlay {
       if hasEntries("/contested") { registry?.noteContested() } else {
         registry?.noteUncontested { !hasEntries("/contested") }
       }
+      settleLeased()
       registry?.noteAnchor()
       sweepAbandoned()
     }

@@ -197,11 +197,11 @@ struct Configuration {
     let sharing = Sharing(overlay)
     let entered = sharing.enter(work.path)
     defer { if entered >= 0 { _ = lx_close(entered) } }
-    let folders: InlineArray<15, StaticString> = [
+    let folders: InlineArray<16, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
-      "/gone/0", "/index", "/moved", "/sockets", "/contested", "/origins", "/anchors",
+      "/gone/0", "/index", "/moved", "/sockets", "/contested", "/leased", "/origins", "/anchors",
     ]
-    for i in 0..<15 {
+    for i in 0..<16 {
       path.count = base.count
       try path.append(folders[i])
       let r = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)

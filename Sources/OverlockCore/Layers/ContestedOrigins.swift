@@ -71,6 +71,7 @@ extension Overlay {
     let answer = try? Apart.run { () throws(Errno) -> Int in
       let opened = unsafe lx_openat(
         AT_FDCWD, path.terminated, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0)
+      // EWOULDBLOCK: somebody has a write lease on it, and perhaps locks.
       if opened < 0 {
         return opened == -Int(EACCES) || opened == -Int(EPERM) || opened == -Int(ENOENT) ? 0 : 1
       }

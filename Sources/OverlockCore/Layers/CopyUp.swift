@@ -57,11 +57,35 @@ extension Overlay {
   /// Copies the object at `rel` up, if it still is on a lower.
   ///
   /// - Parameter truncate: its data is about to be thrown away: copy none.
-  /// - Errors: ENOENT it is gone; EROFS no upper; ENOSPC, EIO, EACCES… as the layers answered: then
+  /// - Errors: ENOENT it is gone; EROFS no upper; EINTR while a lease was waited for; ENOSPC, EIO, EACCES… as the layers answered: then
   ///   nothing has changed.
   func copyUp(_ rel: PathView, truncate: Bool, parents: Bool = true) throws(Errno) {
     guard hasUpper else { throw .readOnly }
     if parents { try copyUpParents(rel) }
+    for _ in 0..<8 {
+      do throws(Errno) {
+        return try copyUpNow(rel, truncate: truncate)
+      } catch {
+        if error != .again { throw error }
+      }
+      try waitForReaders(rel)
+    }
+    throw .again
+  }
+
+  /// Somebody has a write lease on a lower object, which is to be read: as for any reader he is asked for it, and
+  /// waited for. Errors: EINTR.
+  private func waitForReaders(_ rel: PathView) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var merge = Merge(self, s)
+      let look = try self.lookup(rel, s, fresh: true, merge: &merge)
+      if look.isWhole, look.node.kind == .file, look.node.layer > 0 {
+        try unsafe LeaseBreaker.run(s.real2.unterminated, O_RDONLY)
+      }
+    }
+  }
+
+  private func copyUpNow(_ rel: PathView, truncate: Bool) throws(Errno) {
     try withScratch { (s) throws(Errno) in
       try withScratch { (s2) throws(Errno) in
         var merge = Merge(self, s)
@@ -99,7 +123,11 @@ extension Overlay {
           // whether it was this; what was locked before is found here.
           if st.type == S_IFREG || st.type == S_IFDIR {
             self.registry?.noteCopyUp()
-            try self.contestOnCopyUp(shown, origin: source, s2)
+            if self.ownWriteLease(shown, st) != nil {
+              try self.contest(shown, origin: source.view, s2)
+            } else {
+              try self.contestOnCopyUp(shown, origin: source, s2)
+            }
             Fault.step()
           }
           try self.publish(rel, staged, st, look, shown, &turn, s2)
@@ -138,8 +166,9 @@ extension Overlay {
       defer { _ = lx_close(outFD) }
       Fault.step()
       if !truncate, st.st_size > 0 {
+        let borrowed = ownWriteLease(shown, st)
         _ = try Apart.run { () throws(Errno) in
-          try unsafe DataCopy.copy(from, to: outFD, size: st.st_size, s)
+          try unsafe DataCopy.copy(from, borrowed: borrowed, to: outFD, size: st.st_size, s)
           return 0
         }
       }

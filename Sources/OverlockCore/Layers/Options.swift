@@ -64,6 +64,9 @@ struct Options {
     } else if key.equals("userxattr") {
       flags |= UInt32(OVL_USERXATTR)
       return !hasValue
+    } else if key.equals("mand") {
+      flags |= UInt32(OVL_MAND)
+      return !hasValue
     } else if key.equals("unreached") {
       flags &= ~UInt32(OVL_UNREACHED_ALLOW | OVL_UNREACHED_WARN | OVL_UNREACHED_REFUSE)
       if value.equals("allow") {

@@ -12,6 +12,7 @@ import CLinux
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
 ///     anchors/  upper inodes of lower files that are mapped (`Anchor`)
 ///     contested/ lower objects that may be locked though copied up (lasting)
+///     leased/  lower objects that leases may be held on                (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
 ///     origins/  what links and special files cannot have as xattrs     (lasting)

@@ -84,6 +84,9 @@ enum Open {
     let node = fast.node
     let creates = flags & O_CREAT != 0
     if isTemporary(flags) { return nil }
+    // Leases on the origin of what is opened are to be broken.
+    let meetsLeases = node.layer == 0 && flags & O_PATH == 0
+    if meetsLeases, fast.overlay.hasLeased { return nil }
     switch node.kind {
     case .none:
       if creates { return nil }
@@ -117,6 +120,10 @@ enum Open {
     }
     let fd = Int32(truncatingIfNeeded: r)
     let isDirectory = node.kind == .directory || flags & O_DIRECTORY != 0
+    if meetsLeases, fast.overlay.hasLeased, flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL {
+      _ = lx_close(fd)
+      return nil
+    }
     if node.kind == .unknown, isDirectory, layer == 0 {
       // An upper directory may have a redirect: look it up.
       _ = lx_close(fd)
@@ -249,9 +256,11 @@ enum Open {
         guard overlay.hasUpper else { throw .readOnly }
         if node.has(Node.removed) { throw .noEntry }
         try unsafe mayWrite(s.real2.unterminated, flags)
+        try unsafe overlay.breakLeases(ofLower: s.real2.unterminated, node.layer, flags)
         try overlay.copyUp(rel, truncate: flags & O_TRUNC != 0)
         return nil
       }
+      if node.layer == 0 { try overlay.breakLeases(node.shownInode, flags) }
     }
     if node.has(Node.removed) {
       // Only /proc or "." lead there.
@@ -267,6 +276,15 @@ enum Open {
     result = unsafe openReal(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT | itself, mode)
     if result == -Int(ENOENT) { return nil }
     try check(result)
+    if node.kind == .file, node.layer == 0 {
+      // Taken between the look above and the open.
+      do throws(Errno) {
+        try overlay.breakLeases(node.shownInode, flags)
+      } catch {
+        _ = lx_close(Int32(truncatingIfNeeded: result))
+        throw error
+      }
+    }
     return register(result, overlay, node, rel)
   }
 

@@ -26,6 +26,7 @@ import CLinux
 ///        96  contested: whether locks on a lower may concern a file of the upper
 ///        88  pending modes: counts directories that wait for their mode
 ///       104  the common word of pending modes under which none waited
+///       112  leased: for which inodes there may be leases on origins
 ///       192  anchors: whether there may be any, and when to look for unused ones
 ///       512  where the overlay is (`AbandonedSegments`)
 ///      3648  who waits for a lock on the other inode (`Waiters`)

@@ -10,6 +10,12 @@ enum Apart {
   /// copy: only the result comes back, 0…127, or an errno.
   static func run(_ body: () throws(Errno) -> Int) throws(Errno) -> Int {
     guard isNeeded else { return try body() }
+    return try always(body)
+  }
+
+  /// The same in a child in any case: what it opens is gone when it returns, and so are signals to it if the
+  /// caller blocks them.
+  static func always(_ body: () throws(Errno) -> Int) throws(Errno) -> Int {
     let pid = lx_fork_apart()
     if pid == 0 {
       do throws(Errno) {

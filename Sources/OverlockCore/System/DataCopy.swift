@@ -7,13 +7,22 @@ enum DataCopy {
 
   /// - Parameters:
   ///   - source: opened read-only without touching its access time where that is allowed.
+  ///   - borrowed: a descriptor of the program's on it, to be read instead: its offset stays as it is.
   ///   - out: a file open for writing. Where it is not empty it is brought up to date in place,
   ///     since it may be mapped: it is made shorter only where the source is.
   ///   - room: bytes that may be copied where the file system cannot share them.
-  /// - Errors: as open(2), read(2), write(2); ENOSPC for want of room.
+  /// - Errors: as open(2), read(2), write(2); ENOSPC for want of room; EWOULDBLOCK: somebody has a write lease.
   static func copy(
-    _ source: UnsafePointer<CChar>, to out: Int32, size: Int, room: Int = .max, _ s: Scratch
+    _ source: UnsafePointer<CChar>, borrowed: Int32? = nil, to out: Int32, size: Int,
+    room: Int = .max, _ s: Scratch
   ) throws(Errno) {
+    if let borrowed {
+      if lx_lseek(out, 0, SEEK_END) > size { try check(lx_ftruncate(out, size)) }
+      if lx_ioctl(out, ficlone, UInt(UInt32(bitPattern: borrowed))) == 0 { return }
+      try range(borrowed, out, 0, size, s)
+      try check(lx_ftruncate(out, size))
+      return
+    }
     let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
     var opened = unsafe lx_openat(AT_FDCWD, source, flags | O_NOATIME, 0)
     if opened == -Int(EPERM) { opened = unsafe lx_openat(AT_FDCWD, source, flags, 0) }
