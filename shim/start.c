@@ -10,7 +10,7 @@
  *
  * A process that cannot be set up must not run on the unprotected tree: it ends with status 125. */
 
-#include "hook.h"
+#include "reads.h"
 
 #include <sys/mman.h>
 
@@ -108,6 +108,8 @@ static void start(char **environment) {
   ovl_fault_step(number);
 #endif
   ovl_active = ovl_overlays;
+  struct stat st;
+  if (lx_fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode)) ovl_follow_stream(STDIN_FILENO);
 }
 
 int ovl_start_now(void) {

@@ -3,11 +3,10 @@
  *
  * Where libc insists on opening something itself (freopen; a ",ccs=" character set, which fdopen
  * does not parse) it opens /dev/null with the caller's mode, and the true description then takes
- * the place of that one under the same number. Left out on purpose: fdopen, and the stream
- * functions on memory.
+ * the place of that one under the same number. Left out on purpose: the stream functions on memory.
  */
 
-#include "hook.h"
+#include "reads.h"
 
 #include <mntent.h>
 #include <stdio_ext.h>
@@ -30,12 +29,13 @@ static int open_flags(const char *mode) {
   return flags;
 }
 
-/* The mode for the stand-in: the same without 'x', which /dev/null would fail. */
-static void without_exclusive(char out[64], const char *mode) {
+/* The mode for a stream that libc makes: without 'x', which the stand-in would fail, and without 'm', since a
+ * stream that maps a lower file goes on showing that. */
+static void plain_mode(char out[64], const char *mode) {
   size_t used = 0;
   for (int in_options = 0; *mode != '\0' && used < 63; mode++) {
     in_options |= *mode == ',';
-    if (*mode != 'x' || in_options) out[used++] = *mode;
+    if ((*mode != 'x' && *mode != 'm') || in_options) out[used++] = *mode;
   }
   out[used] = '\0';
 }
@@ -49,10 +49,22 @@ static FILE *take_place(FILE *stream, int fd, int flags) {
   }
   if ((flags & (O_APPEND | O_ACCMODE)) == (O_APPEND | O_WRONLY)) (void)lx_lseek(fd, 0, SEEK_END);
   const long r = ovl_fd_move(fd, stream->_fileno, (flags & O_CLOEXEC) != 0);
-  if (r == 0) return stream;
+  if (r == 0) {
+    ovl_follow_stream(stream->_fileno);
+    return stream;
+  }
   KEEPING_ERRNO((void)fclose(stream));
   return ovl_null(r);
 }
+
+HOOKED(FILE *, fdopen, int fd, const char *mode) {
+  if (OVL_OFF() || !ovl_fd_is_lower(fd)) return NEXT(fdopen)(fd, mode);
+  char plain[64];
+  plain_mode(plain, mode);
+  ovl_follow_streams();
+  return NEXT(fdopen)(fd, plain);
+}
+HOOK_ALIAS(_IO_fdopen, fdopen);
 
 HOOKED(FILE *, fopen, const char *path, const char *mode) {
   if (OVL_OFF()) return NEXT(fopen)(path, mode);
@@ -63,10 +75,10 @@ HOOKED(FILE *, fopen, const char *path, const char *mode) {
   if (fd < 0) return ovl_null(fd);
   if (strstr(mode, ",ccs=") != NULL) {
     char plain[64];
-    without_exclusive(plain, mode);
+    plain_mode(plain, mode);
     return take_place(NEXT(fopen)(stand_in, plain), (int)fd, flags);
   }
-  FILE *stream = fdopen((int)fd, mode);
+  FILE *stream = ovl_hook_fdopen((int)fd, mode);
   if (stream == NULL) ovl_fd_close((int)fd);
   return stream;
 }
@@ -93,7 +105,7 @@ HOOKED(FILE *, freopen, const char *path, const char *mode, FILE *stream) {
     return ovl_null(fd);
   }
   char plain[64];
-  without_exclusive(plain, mode);
+  plain_mode(plain, mode);
   return take_place(NEXT(freopen)(stand_in, plain, stream), (int)fd, flags);
 }
 HOOK_ALIAS(freopen64, freopen);

@@ -68,6 +68,9 @@ struct ovl_fd {
   uint64_t seen; /* a lower file: the registry's count of copy-ups under which it was not copied up */
 };
 
+/* Where the registry counts copy-ups. */
+#define OVL_REGISTRY_COPY_UPS 80
+
 /* Where a directory is: the working directory, or what a small descriptor has open. */
 struct ovl_place {
   uint32_t stamp;   /* odd: being written */

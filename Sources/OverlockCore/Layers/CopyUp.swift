@@ -202,6 +202,9 @@ extension Overlay {
     Fault.step()
     let change = NameChange(self, directory: look.directory, name: look.hash)
     defer { change.end() }
+    // Here too: who finds the lower object in the cache has read the count before the name's generation
+    // (`FastPath`), and hears of the rename although we die right after it.
+    registry?.noteCopyUp()
     if linked {
       try enterIndex(staged, shown: shown, names: UInt64(st.st_nlink), s)
       Fault.step()

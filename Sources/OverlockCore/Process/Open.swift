@@ -126,7 +126,8 @@ enum Open {
     }
     DescriptorTable.set(
       fd,
-      DescriptorTable.Entry(overlay: fast.overlay.index, node, isDirectory: isDirectory))
+      DescriptorTable.Entry(overlay: fast.overlay.index, node, isDirectory: isDirectory),
+      seen: layer > 0 && !isDirectory ? fast.copyUps &+ 1 : 0)
     if isDirectory, let rel = unsafe fast.path(p) {
       DescriptorTable.setSlot(
         fd, overlay: fast.overlay.index, epoch: fast.overlay.registry?.positions ?? 0,

@@ -81,11 +81,12 @@ import CLinux
 
   /// Counts copy-ups: a descriptor of a lower file that has seen this value knows that its file is
   /// still the one that the overlay shows.
-  var copyUps: UInt64 { unsafe at_load64(word(80)) }
+  var copyUps: UInt64 { unsafe at_load64(word(Registry.copyUpsOffset)) }
+  private static var copyUpsOffset: Int { Int(OVL_REGISTRY_COPY_UPS) }
   func copyUpsSeen(_ count: UInt64) -> ovl_lock_seen {
-    unsafe ovl_lock_seen(word: UnsafePointer(word(80)), value: count)
+    unsafe ovl_lock_seen(word: UnsafePointer(word(Registry.copyUpsOffset)), value: count)
   }
-  func noteCopyUp() { _ = unsafe at_add64(word(80), 1) }
+  func noteCopyUp() { _ = unsafe at_add64(word(Registry.copyUpsOffset), 1) }
 
   /// Whether a copied-up directory may still have the mode that it had for its rename.
   var hasPendingModes: Bool { unsafe at_load64(word(88)) != 0 }

@@ -1,0 +1,167 @@
+/* Data that the kernel moves, maps, writes out or counts for a descriptor: as in reads.c, on the copy
+ * where a lower file was copied up after it was opened.
+ *
+ * Left out on purpose: io_uring and libaio, which make their system calls themselves; mappings from before the
+ * copy-up. */
+
+#include "reads.h"
+
+#include <linux/fs.h>
+#include <linux/fiemap.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+
+/* A call that takes `fd` in another place, and the address of an offset, or NULL for the position: the kernel
+ * itself moves that without any lock between its look and its change. */
+static long move_data(struct ovl_data_call *call, int place, int where, off_t *offset) {
+  call->descriptor = &call->arguments[place];
+  off_t position = 0;
+  if (offset == NULL) {
+    position = lx_lseek(call->fd, 0, SEEK_CUR);
+    if (position < 0) return position;
+    call->arguments[where] = (long)&position;
+  }
+  const long r = ovl_data(call);
+  if (offset == NULL && r > 0) (void)lx_lseek(call->fd, position, SEEK_SET);
+  return r;
+}
+
+HOOKED(ssize_t, sendfile, int out, int in, off_t *offset, size_t size) {
+  if (!OVL_HERE(in)) {
+    struct ovl_data_call call = {
+        .fd = in, .number = SYS_sendfile, .arguments = {out, in, (long)offset, (long)size}};
+    const long r = move_data(&call, 1, 2, offset);
+    if (r != OVL_PASS) return ovl_result(r);
+  }
+  TAIL_CALL NEXT(sendfile)(out, in, offset, size);
+}
+HOOK_ALIAS(sendfile64, sendfile);
+
+HOOKED(ssize_t, copy_file_range, int in, off_t *from, int out, off_t *to, size_t size,
+       unsigned flags) {
+  if (!OVL_HERE(in)) {
+    struct ovl_data_call call = {.fd = in,
+                                 .number = SYS_copy_file_range,
+                                 .arguments = {in, (long)from, out, (long)to, (long)size, flags}};
+    pthread_testcancel();
+    const long r = move_data(&call, 0, 1, from);
+    if (r != OVL_PASS) return ovl_result(r);
+  }
+  TAIL_CALL NEXT(copy_file_range)(in, from, out, to, size, flags);
+}
+
+HOOKED(ssize_t, splice, int in, off_t *from, int out, off_t *to, size_t size, unsigned flags) {
+  if (!OVL_HERE(in)) {
+    struct ovl_data_call call = {.fd = in,
+                                 .number = SYS_splice,
+                                 .arguments = {in, (long)from, out, (long)to, (long)size, flags}};
+    pthread_testcancel();
+    const long r = move_data(&call, 0, 1, from);
+    if (r != OVL_PASS) return ovl_result(r);
+  }
+  TAIL_CALL NEXT(splice)(in, from, out, to, size, flags);
+}
+
+HOOKED(void *, mmap, void *address, size_t size, int protection, int flags, int fd, off_t offset) {
+  if ((flags & MAP_ANONYMOUS) == 0 && !OVL_HERE(fd)) {
+    struct ovl_data_call call = {
+        .fd = fd,
+        .number = SYS_mmap,
+        .arguments = {(long)address, (long)size, protection, flags, fd, offset}};
+    call.descriptor = &call.arguments[4];
+    const long r = ovl_data(&call);
+    if (r != OVL_PASS) return (void *)ovl_result(r);
+  }
+  TAIL_CALL NEXT(mmap)(address, size, protection, flags, fd, offset);
+}
+HOOK_ALIAS(mmap64, mmap);
+
+HOOKED(int, fsync, int fd) {
+  if (!OVL_HERE(fd)) {
+    OVL_DATA(call, fd, SYS_fsync, 0);
+    pthread_testcancel();
+    const long r = ovl_data(&call);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+  }
+  TAIL_CALL NEXT(fsync)(fd);
+}
+
+HOOKED(int, fdatasync, int fd) {
+  if (!OVL_HERE(fd)) {
+    OVL_DATA(call, fd, SYS_fdatasync, 0);
+    pthread_testcancel();
+    const long r = ovl_data(&call);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+  }
+  TAIL_CALL NEXT(fdatasync)(fd);
+}
+
+/* Which pages the cache keeps is the inode's affair, how far ahead is read the description's: that is lost. */
+HOOKED(int, posix_fadvise, int fd, off_t offset, off_t size, int advice) {
+  if (!OVL_HERE(fd)) {
+    OVL_DATA(call, fd, SYS_fadvise64, 0, offset, size, advice);
+    const long r = ovl_data(&call);
+    if (r != OVL_PASS) return (int)-r;
+  }
+  TAIL_CALL NEXT(posix_fadvise)(fd, offset, size, advice);
+}
+HOOK_ALIAS(posix_fadvise64, posix_fadvise);
+
+HOOKED(ssize_t, readahead, int fd, off_t offset, size_t size) {
+  if (!OVL_HERE(fd)) {
+    OVL_DATA(call, fd, SYS_readahead, 0, offset, (long)size);
+    const long r = ovl_data(&call);
+    if (r != OVL_PASS) return ovl_result(r);
+  }
+  TAIL_CALL NEXT(readahead)(fd, offset, size);
+}
+
+/* The file whose blocks a request shares with another, or -1. */
+static int clone_source(unsigned long request, void *argument) {
+  if (request == FICLONE) return (int)(long)argument;
+  if (request == FICLONERANGE && ovl_is_mapped(argument))
+    return (int)((struct file_clone_range *)argument)->src_fd;
+  return -1;
+}
+
+static long clone_data(int fd, unsigned long request, void *argument, int source) {
+  struct ovl_data_call call = {
+      .fd = source, .number = SYS_ioctl, .arguments = {fd, (long)request, (long)argument}};
+  struct file_clone_range range;
+  if (request == FICLONE) {
+    call.descriptor = &call.arguments[2];
+  } else {
+    range = *(struct file_clone_range *)argument;
+    call.arguments[2] = (long)&range;
+    _Static_assert(sizeof range.src_fd == sizeof(long), "the core writes a long");
+    call.descriptor = (long *)&range.src_fd;
+  }
+  return ovl_data(&call);
+}
+
+int ovl_ioctl_data(int fd, unsigned long request, void *argument) {
+  switch (request) {
+  case FICLONE:
+  case FICLONERANGE: {
+    const int source = clone_source(request, argument);
+    if (source < 0 || OVL_HERE(source)) break;
+    const long r = clone_data(fd, request, argument, source);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+    break;
+  }
+  case FIONREAD:
+  case FIDEDUPERANGE:
+  case FS_IOC_FIEMAP:
+  case FS_IOC_GETFLAGS:
+  case FS_IOC_FSGETXATTR: {
+    if (OVL_HERE(fd)) break;
+    OVL_DATA(call, fd, SYS_ioctl, request == FIONREAD ? OVL_DATA_STANDS : 0, (long)request,
+             (long)argument);
+    const long r = ovl_data(&call);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+    break;
+  }
+  default: break;
+  }
+  return NEXT(ioctl)(fd, request, argument);
+}

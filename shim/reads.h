@@ -1,0 +1,52 @@
+#ifndef OVERLOCK_READS_H
+#define OVERLOCK_READS_H
+
+#include "hook.h"
+
+#include <pthread.h>
+#include <process.h>
+
+/* 1: the kernel's own call on the descriptor's data is right. Two loads say so of a descriptor that is no
+ * lower file's, two more of a lower file's that nobody has copied up. */
+static inline int ovl_is_here(int fd) {
+  if (__builtin_expect((unsigned)fd < OVL_TABLE_FDS, 1)) {
+    const struct ovl_fd *entry = &ovl_process.table[fd];
+    const uint64_t word = __atomic_load_n(&entry->word, __ATOMIC_ACQUIRE);
+    if ((word & (OVL_FD_KNOWN | OVL_FD_LOWER)) == OVL_FD_KNOWN) return 1;
+    const char *registry = ovl_process.overlays[word >> 16 & (OVL_MAX_OVERLAYS - 1)].registry;
+    if (registry != NULL) {
+      const uint64_t *count = (const uint64_t *)(registry + OVL_REGISTRY_COPY_UPS);
+      const uint64_t seen = __atomic_load_n(&entry->seen, __ATOMIC_RELAXED);
+      if (__builtin_expect(seen == __atomic_load_n(count, __ATOMIC_ACQUIRE) + 1, 1)) return 1;
+    }
+  }
+  return ovl_data_is_here(fd);
+}
+
+#define OVL_HERE(fd) (OVL_OFF() || __builtin_expect(ovl_is_here(fd), 1))
+
+/* A system call on the data of `fd`, which is its first argument. */
+#define OVL_DATA(call, fd_, number_, flags_, ...)                               \
+  struct ovl_data_call call = {.fd = (fd_),                                     \
+                               .flags = (flags_),                               \
+                               .number = (number_),                             \
+                               .arguments = {(fd_)__VA_OPT__(, ) __VA_ARGS__}}; \
+  call.descriptor = &call.arguments[0];                                         \
+  call.position = &call.arguments[3]
+
+/* lseek on a file. OVL_PASS: the next function's. */
+long ovl_seek_data(int fd, off_t offset, int whence);
+
+/* ioctl, where it is about data. */
+int ovl_ioctl_data(int fd, unsigned long request, void *argument);
+
+/* Sees to it that libc's streams read by ovl_read_stream & co. (streams.c). */
+void ovl_follow_streams(void);
+/* In a forked child: nobody is at it any more. */
+void ovl_streams_after_fork(void);
+/* The same where a stream may come to stand on the descriptor. */
+static inline void ovl_follow_stream(int fd) {
+  if (fd >= 0 && ovl_fd_is_lower(fd)) ovl_follow_streams();
+}
+
+#endif
