@@ -28,6 +28,26 @@ __attribute__((noinline, unused)) static long lx_run_apart(void (*body)(void *),
   return child < 0 ? child : 0;
 }
 
+struct lx_open_question {
+  const char *path;
+  int yes;
+};
+__attribute__((unused)) static void lx_ask_open(void *question) {
+  struct lx_open_question *q = question;
+  const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
+  const long fd = lx_openat(AT_FDCWD, q->path, flags, 0);
+  if (fd < 0)
+    q->yes = fd == -EWOULDBLOCK; /* somebody's lease */
+  else
+    q->yes = lx_call6(SYS_fcntl, fd, F_SETLEASE, F_WRLCK, 0, 0, 0) == -EAGAIN;
+}
+/* 1: a file is open somewhere. 0: nowhere, or there is no way to tell. In a child, since a lease that somebody
+ * breaks at this very moment raises a signal, by which a program ends. */
+static inline int lx_is_open_elsewhere(const char *path) {
+  struct lx_open_question question = {path, 0};
+  return lx_run_apart(lx_ask_open, &question) == 0 && question.yes;
+}
+
 static inline long lx_data_apart(struct ovl_data_call *call) {
   return lx_run_apart(ovl_data_apart, call);
 }

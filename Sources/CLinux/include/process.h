@@ -60,6 +60,7 @@ struct ovl_overlay {
 #define OVL_FD_LOWER 8u   /* the inode is a lower one */
 #define OVL_FD_LINKED 16u /* has, or had, several hard links */
 #define OVL_FD_RECORD 32u /* POSIX record locks were asked for through it */
+#define OVL_FD_GONE 64u   /* a lower file that had no name left, and no copy, under the count `seen` */
 
 struct ovl_fd {
   uint64_t word; /* flags:16 overlay:16 layer:32 */

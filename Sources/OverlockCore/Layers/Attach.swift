@@ -47,6 +47,7 @@ extension Overlay {
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
       if hasEntries("/index") { registry?.noteIndex() }
       registry?.noteUncontested { !hasEntries("/contested") }
+      registry?.noteNoneKept { !hasEntries("/kept") }
       sweepAbandoned()
     }
   }
@@ -105,6 +106,11 @@ extension Overlay {
         let turn = try Turn(self, s)
         defer { turn.release() }
         self.sweepAnchors(turn)
+      }
+      if self.hasEntries("/kept") {
+        let turn = try Turn(self, s)
+        defer { turn.release() }
+        self.sweepKept(turn)
       }
       try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
         try self.sweepAbandoned(folder, s)

@@ -77,18 +77,18 @@ enum DescriptorObject {
       layer < overlay.layerCount
     else { return .current }
     let shift = here.count - rel.count
-    for i in 0..<rel.count { unsafe here.base[i] = here.base[i + shift] }
-    here.count = rel.count
-    if try overlay.followLower(&here, layer: layer) == .removed {
-      var st = stat()
-      try unsafe check(lx_fstat(fd, &st))
-      let shown = overlay.shownInode(st.inode, layer: layer)
-      guard st.type != S_IFDIR, st.links > 1, try overlay.isIndexed(shown, s) else {
-        return .removed
-      }
-      var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.indexed | Node.removed)
-      node.shownInode = shown
-      return .upper(overlay, node)
+    try here.dropFirst(shift)
+    var name = try overlay.followLower(&here, layer: layer)
+    if name == .removed, !entry.isDirectory, let turn = try? Turn(overlay, s) {
+      // A rename notes the new name before the object has it.
+      defer { turn.release() }
+      try turn.excludeRenames()
+      guard try RealPathReader.ofDescriptor(fd, into: &here) else { return .current }
+      try here.dropFirst(shift)
+      name = try overlay.followLower(&here, layer: layer)
+    }
+    if name == .removed {
+      return try removed(fd, entry, overlay, layer, count, s)
     }
     var merge = Merge(overlay, s)
     let look = try overlay.lookup(here.view, s, merge: &merge)
@@ -96,9 +96,34 @@ enum DescriptorObject {
       return .upper(overlay, look.node)
     }
     if let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay {
-      unsafe at_put64(&raw.pointee.seen, count &+ 1)
+      unsafe at_store64(&raw.pointee.word, entry.word & ~UInt64(OVL_FD_GONE))
+      unsafe at_store64(&raw.pointee.seen, count &+ 1)
     }
     return .current
+  }
+
+  /// Of an object that has lost its name: what is left of it.
+  private static func removed(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ overlay: Overlay, _ layer: Int, _ count: UInt64,
+    _ s: Scratch
+  ) throws(Errno) -> Standing {
+    var st = stat()
+    try unsafe check(lx_fstat(fd, &st))
+    if st.type == S_IFDIR { return .removed }
+    let shown = overlay.shownInode(st.inode, layer: layer)
+    var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.removed)
+    node.shownInode = shown
+    if st.links > 1, try overlay.isIndexed(shown, s) {
+      node.flags |= Node.indexed
+      return .upper(overlay, node)
+    }
+    var kept = s.real2
+    if try overlay.kept(shown, into: &kept) { return .upper(overlay, node) }
+    if let raw = unsafe DescriptorTable.raw(fd), overlay.registry != nil {
+      unsafe at_store64(&raw.pointee.word, entry.word | UInt64(OVL_FD_GONE))
+      unsafe at_store64(&raw.pointee.seen, count &+ 1)
+    }
+    return .removed
   }
 
   /// Whether somebody is copying a descriptor's object up, or died in it.

@@ -24,6 +24,7 @@ import CLinux
 ///        48  directory moves: number of lower directories that were ever renamed away
 ///        96  contested: whether locks on a lower may concern a file of the upper
 ///        88  pending modes: counts directories that wait for their mode
+///       120  kept: whether copies without a name are kept
 ///       512  where the overlay is (`AbandonedSegments`)
 ///      3648  who waits for a lock on the other inode (`Waiters`)
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of

@@ -109,6 +109,9 @@ struct Turn {
   /// Step 2 for a change that relies on where directories are and moves none.
   func shareEpoch() throws(Errno) { try lock(1 << 20, F_RDLCK) }
 
+  /// Waits until no rename that notes a new place is under way. Alone, or after step 1.
+  func excludeRenames() throws(Errno) { try lock(1 << 20) }
+
   /// Step 3, one directory. True: a holder died in the middle of something, look after it.
   mutating func take(_ directory: PathHash) throws(Errno) -> Bool {
     try takeIndex(Registry.turnIndex(directory))
