@@ -37,6 +37,44 @@ HOOKED(ssize_t, sendfile, int out, int in, off_t *offset, size_t size) {
 }
 HOOK_ALIAS(sendfile64, sendfile);
 
+/* Between the layers of one overlay that are on different file systems, where the kernel has EXDEV to say:
+ * the program sees one. */
+static int crosses_layers(int in, int out) {
+  struct stat source, target;
+  int same = 0;
+  if (!ovl_fd_is_lower(in)) return 0;
+  same = ovl_hook_fstat(in, &source) == 0 && ovl_hook_fstat(out, &target) == 0 &&
+         source.st_dev == target.st_dev;
+  return same;
+}
+
+static long copy_between(int in, off_t *from, int out, off_t *to, size_t size) {
+  enum { STEP = 1 << 17, MOST = 0x7ffff000 };
+  const off_t start = from != NULL ? *from : lx_lseek(in, 0, SEEK_CUR);
+  const off_t end = to != NULL ? *to : lx_lseek(out, 0, SEEK_CUR);
+  if (start < 0 || end < 0) return -EINVAL;
+  char *step = lx_mmap(STEP, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  if (step == NULL) return -ENOMEM;
+  if (size > MOST) size = MOST;
+  size_t done = 0;
+  long r = 0;
+  while (done < size) {
+    const size_t left = size - done < STEP ? size - done : STEP;
+    r = lx_pread(in, step, left, start + (off_t)done);
+    if (r <= 0) break;
+    r = lx_call6(SYS_pwrite64, out, (long)step, r, end + (off_t)done, 0, 0);
+    if (r <= 0) break;
+    done += (size_t)r;
+  }
+  (void)lx_munmap(step, STEP);
+  if (done == 0) return r;
+  if (from != NULL) *from = start + (off_t)done;
+  else (void)lx_lseek(in, start + (off_t)done, SEEK_SET);
+  if (to != NULL) *to = end + (off_t)done;
+  else (void)lx_lseek(out, end + (off_t)done, SEEK_SET);
+  return (long)done;
+}
+
 HOOKED(ssize_t, copy_file_range, int in, off_t *from, int out, off_t *to, size_t size,
        unsigned flags) {
   if (!OVL_HERE(in)) {
@@ -47,7 +85,14 @@ HOOKED(ssize_t, copy_file_range, int in, off_t *from, int out, off_t *to, size_t
     const long r = move_data(&call, 0, 1, from);
     if (r != OVL_PASS) return ovl_result(r);
   }
-  TAIL_CALL NEXT(copy_file_range)(in, from, out, to, size, flags);
+  if (OVL_OFF()) return NEXT(copy_file_range)(in, from, out, to, size, flags);
+  const int kept_errno = errno;
+  ssize_t r = NEXT(copy_file_range)(in, from, out, to, size, flags);
+  if (r < 0 && errno == EXDEV && crosses_layers(in, out)) {
+    r = ovl_result(copy_between(in, from, out, to, size));
+    if (r >= 0) ovl_set_errno(kept_errno);
+  }
+  return r;
 }
 
 HOOKED(ssize_t, splice, int in, off_t *from, int out, off_t *to, size_t size, unsigned flags) {

@@ -107,7 +107,7 @@ extension Overlay {
   }
 
   /// Makes the copy under its staging name.
-  private func fill(
+  func fill(
     _ staged: PathBuffer, from source: PathBuffer, _ st: stat, truncate: Bool, shown: UInt64,
     _ s: Scratch
   ) throws(Errno) {

@@ -67,6 +67,40 @@ extension Overlay {
     return isKept
   }
 
+  /// Copies a lower file that has lost its name, which is about to be changed through its descriptor.
+  ///
+  /// - Parameter origin: its real path.
+  func keepCopy(ofNameless origin: PathBuffer, _ st: stat, shown: UInt64) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var turn = try Turn(self, s)
+      defer { turn.release() }
+      try turn.takeIdentity(shown)
+      var kept = s.real
+      if try self.kept(shown, into: &kept) { return }
+      var staged = s.here
+      try self.anchorPath(shown, into: &staged)
+      try self.removeAnchor(staged)
+      do throws(Errno) {
+        try withScratch { (s2) throws(Errno) in
+          try self.fill(staged, from: origin, st, truncate: false, shown: shown, s2)
+        }
+        try unsafe self.setLinks(staged.cString, -1)
+        try self.noteOrigin(shown, origin, s)
+        self.registry?.noteKept()
+        self.registry?.noteCopyUp()
+        Fault.step()
+        try unsafe check(
+          lx_renameat2(
+            AT_FDCWD, staged.cString, AT_FDCWD, kept.cString, UInt32(RENAME_NOREPLACE)))
+      } catch {
+        try? self.removeAnchor(staged)
+        throw error
+      }
+      Fault.step()
+      self.registry?.noteCopyUp()
+    }
+  }
+
   /// The name is still there after all.
   func dropCopy(_ node: Node, _ turn: Turn) {
     guard awaitIdentity(node.shownInode, turn) else { return }
