@@ -14,12 +14,17 @@ static ssize_t read_data(struct ovl_data_call *call) {
   return ovl_data(call);
 }
 
-HOOKED(ssize_t, read, int fd, void *buffer, size_t size) {
+__attribute__((noinline)) static ssize_t read_far(int fd, void *buffer, size_t size) {
   if (!OVL_HERE(fd)) {
     OVL_DATA(call, fd, SYS_pread64, OVL_DATA_ADVANCES, (long)buffer, (long)size);
     const long r = read_data(&call);
     if (r != OVL_PASS) return ovl_result(r);
   }
+  return NEXT(read)(fd, buffer, size);
+}
+
+HOOKED(ssize_t, read, int fd, void *buffer, size_t size) {
+  if (!OVL_SURELY_HERE(fd)) TAIL_CALL read_far(fd, buffer, size);
   TAIL_CALL NEXT(read)(fd, buffer, size);
 }
 HOOK_ALIAS(__read, read);
@@ -30,12 +35,17 @@ HOOKED(ssize_t, __read_chk, int fd, void *buffer, size_t size, size_t room) {
   TAIL_CALL NEXT(__read_chk)(fd, buffer, size, room);
 }
 
-HOOKED(ssize_t, pread, int fd, void *buffer, size_t size, off_t offset) {
+__attribute__((noinline)) static ssize_t pread_far(int fd, void *buffer, size_t size, off_t offset) {
   if (!OVL_HERE(fd)) {
     OVL_DATA(call, fd, SYS_pread64, 0, (long)buffer, (long)size, offset);
     const long r = read_data(&call);
     if (r != OVL_PASS) return ovl_result(r);
   }
+  return NEXT(pread)(fd, buffer, size, offset);
+}
+
+HOOKED(ssize_t, pread, int fd, void *buffer, size_t size, off_t offset) {
+  if (!OVL_SURELY_HERE(fd)) TAIL_CALL pread_far(fd, buffer, size, offset);
   TAIL_CALL NEXT(pread)(fd, buffer, size, offset);
 }
 HOOK_ALIAS(pread64, pread);

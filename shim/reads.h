@@ -6,22 +6,27 @@
 #include <pthread.h>
 #include <process.h>
 
-/* 1: the kernel's own call on the descriptor's data is right. Two loads say so of a descriptor that is no
- * lower file's, two more of a lower file's that nobody has copied up. */
-static inline int ovl_is_here(int fd) {
-  if (__builtin_expect((unsigned)fd < OVL_TABLE_FDS, 1)) {
-    const struct ovl_fd *entry = &ovl_process.table[fd];
-    const uint64_t word = __atomic_load_n(&entry->word, __ATOMIC_ACQUIRE);
-    if ((word & (OVL_FD_KNOWN | OVL_FD_LOWER)) == OVL_FD_KNOWN) return 1;
-    const char *registry = ovl_process.overlays[word >> 16 & (OVL_MAX_OVERLAYS - 1)].registry;
-    if (registry != NULL) {
-      const uint64_t *count = (const uint64_t *)(registry + OVL_REGISTRY_COPY_UPS);
-      const uint64_t seen = __atomic_load_n(&entry->seen, __ATOMIC_RELAXED);
-      if (__builtin_expect(seen == __atomic_load_n(count, __ATOMIC_ACQUIRE) + 1, 1)) return 1;
-    }
-  }
-  return ovl_data_is_here(fd);
+/* 1: the kernel's own call on the descriptor's data is certainly right. Two loads say so of a descriptor that is
+ * no lower file's, three more of a lower file's that nobody has copied up. */
+__attribute__((always_inline)) static inline int ovl_is_surely_here(int fd) {
+  if (__builtin_expect((unsigned)fd >= OVL_TABLE_FDS, 0)) return 0;
+  const struct ovl_fd *entry = &ovl_process.table[fd];
+  const uint64_t word = __atomic_load_n(&entry->word, __ATOMIC_ACQUIRE);
+  if ((word & (OVL_FD_KNOWN | OVL_FD_LOWER)) == OVL_FD_KNOWN) return 1;
+  const char *registry = ovl_process.overlays[word >> 16 & (OVL_MAX_OVERLAYS - 1)].registry;
+  if (registry == NULL) return 0;
+  const uint64_t *count = (const uint64_t *)(registry + OVL_REGISTRY_COPY_UPS);
+  const uint64_t seen = __atomic_load_n(&entry->seen, __ATOMIC_RELAXED);
+  return seen == __atomic_load_n(count, __ATOMIC_ACQUIRE) + 1;
 }
+
+/* The same before anybody has started us up. What is not sure is left to a function of its own: so that the hook
+ * itself needs no frame, and is a jump. */
+#define OVL_SURELY_HERE(fd) \
+  (__builtin_expect(ovl_active == 0, 0) || \
+   (__builtin_expect(ovl_active > 0, 1) && __builtin_expect(ovl_is_surely_here(fd), 1)))
+
+static inline int ovl_is_here(int fd) { return ovl_is_surely_here(fd) || ovl_data_is_here(fd); }
 
 #define OVL_HERE(fd) (OVL_OFF() || __builtin_expect(ovl_is_here(fd), 1))
 

@@ -26,7 +26,7 @@ static stream_seek *next_seek;
 static stream_stat *next_stat;
 
 static ssize_t read_stream(FILE *stream, void *buffer, ssize_t size) {
-  if (OVL_HERE(stream->_fileno)) return next_read(stream, buffer, size);
+  if (OVL_SURELY_HERE(stream->_fileno)) return next_read(stream, buffer, size);
   return ovl_hook_read(stream->_fileno, buffer, (size_t)size);
 }
 

@@ -228,7 +228,7 @@ long ovl_lock_across(int fd, int command, void *argument, struct ovl_lock_wait *
 /* A call on the data behind a descriptor of a lower file, which may have been copied up since it was opened:
  * then the data is in the upper (docs/decisions/0010). */
 
-/* 1: the kernel's own call on the descriptor is right; 0: ovl_data is to make it. */
+/* 1: the kernel's own call on the descriptor is right; 0: ovl_data says so, or makes it. */
 int ovl_data_is_here(int fd);
 
 #define OVL_DATA_ADVANCES 1u /* reads at the descriptor's position, by its result further */

@@ -40,7 +40,8 @@ enum DataCall {
     unsafe call.pointee.overlay = Int32(overlay.index)
     unsafe call.pointee.path = s.real2.unterminated
     unsafe call.pointee.shown = node.shownInode
-    unsafe call.pointee.identity = RecordLocks.identity(fd, entry, overlay)
+    unsafe call.pointee.identity =
+      node.shownInode != 0 ? node.shownInode : RecordLocks.identity(fd, entry, overlay)
     unsafe call.pointee.open_flags =
       O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC | mode & (O_NOATIME | O_DIRECT)
     return true
