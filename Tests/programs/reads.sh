@@ -26,6 +26,30 @@ like_plain "record locks on the changed file outlive reads through the old descr
 "$AUX/reads" locks README
 BODY
 
+for i in '' 2 3; do cp "$FIXTURE/README" "$FIXTURE/old$i"; done
+like_plain "what was changed and then removed or replaced is still shown by who has it open" <<'BODY'
+"$AUX/reads" removed old
+BODY
+
+says "no copy is kept longer than somebody has its origin open" "1 kept
+0 kept" <<'BODY'
+kept() { find "$SCRATCH/work/overlock/kept" -type f | wc -l; }
+exec 7<src/u3.c
+echo changed >>src/u3.c
+rm src/u3.c
+echo "$(OVERLOCK='' kept) kept"
+exec 7<&-
+echo changed >>src/u4.c
+exec 8<src/u5.c
+echo changed >>src/u5.c
+rm src/u4.c src/u5.c
+exec 8<&-
+echo changed >>src/u6.c
+exec 8<src/u6.c
+rm src/u6.c
+echo "$(OVERLOCK='' kept) kept"
+BODY
+
 like_plain "with no descriptor left to open, an old one still shows the changed file" <<'BODY'
 "$AUX/reads" crowded README
 BODY

@@ -11,8 +11,8 @@ import CLinux
 /// only on a file that nobody else has open. Where that cannot be asked – somebody else's file, a file system
 /// without leases – nothing is kept, and such a descriptor shows the origin again when the copy is gone.
 ///
-/// Both are changed under the turn of the identity. Swept when something is kept, after a dead process, and by the
-/// first process of a new registry.
+/// Both are changed under the turn of the identity. Swept when the next copied-up file is removed, after a dead process, and
+/// by the first process of a new registry.
 extension Overlay {
   private static var originSuffix: StaticString { ".at" }
 
@@ -46,6 +46,7 @@ extension Overlay {
     guard mayBeKept(node) else { return false }
     let shown = node.shownInode
     var isKept = false
+    sweepKept(turn, limit: 4)
     try? withScratch { (s) throws(Errno) in
       var origin = s.rest
       guard try self.origin(of: rel, shown, into: &origin, s) else { return }
@@ -62,7 +63,6 @@ extension Overlay {
       self.registry?.noteKept()
       try self.linkFromIndex(upper, kept)
       isKept = true
-      self.sweepKept(turn, limit: 16)
     }
     return isKept
   }

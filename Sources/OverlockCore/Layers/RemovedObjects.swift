@@ -45,8 +45,10 @@ extension Overlay {
       try real.append(self.layerPath(layer))
       try real.appendBelow(raw.view)
       if look.node.layer > 0 { return s.real2.written.view.equals(real.view) ? name : .removed }
-      // Not every object can carry its origin.
-      if look.node.shownInode == 0 { return name }
+      // Not every object can carry its origin; a file can.
+      if look.node.shownInode == 0 {
+        return look.node.kind == .file && !self.has(OVL_NO_XATTRS) ? .removed : name
+      }
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW))
       return look.node.shownInode == self.shownInode(st.inode, layer: layer) ? name : .removed

@@ -100,7 +100,8 @@ enum DescriptorObject {
       note(fd, entry, OVL_FD_COPIED)
       return .upper(overlay, node)
     }
-    if note(fd, entry, 0), let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay {
+    if note(fd, entry, 0), let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay
+    {
       unsafe at_store64(&raw.pointee.seen, count &+ 1)
     }
     return .current
@@ -131,7 +132,9 @@ enum DescriptorObject {
     }
     var kept = s.real2
     if try overlay.kept(shown, into: &kept) { return .upper(overlay, node) }
-    if note(fd, entry, OVL_FD_GONE), let raw = unsafe DescriptorTable.raw(fd), overlay.registry != nil {
+    if note(fd, entry, OVL_FD_GONE), let raw = unsafe DescriptorTable.raw(fd),
+      overlay.registry != nil
+    {
       unsafe at_store64(&raw.pointee.seen, count &+ 1)
     }
     return .removed

@@ -5,6 +5,7 @@
  *   reads shared FILE N    N processes share one position and read FILE while another copies it up; every
  *                          byte is read by one of them
  *   reads locks FILE       a record lock on the changed file outlives reads through the old descriptor
+ *   reads removed FILE     the changed file is removed, or another one renamed over it
  *   reads crowded FILE     there is no descriptor left to open
  *   reads signals FILE     reads by two threads and a signal handler on one description
  *   reads aio FILE         POSIX asynchronous reads
@@ -300,6 +301,60 @@ static void locks(const char *path) {
   }
 }
 
+static void remove_it(const char *path) { CHECK(unlink(path) == 0); }
+
+static void replace(const char *path) {
+  char other[4096];
+  snprintf(other, sizeof other, "%s.new", path);
+  const int fd = open(other, O_WRONLY | O_CREAT, 0644);
+  CHECK(fd >= 0 && write(fd, "another file\n", 13) == 13 && rename(other, path) == 0);
+}
+
+static void move_and_remove(const char *path) {
+  char other[4096];
+  snprintf(other, sizeof other, "%s.moved", path);
+  CHECK(rename(path, other) == 0 && unlink(other) == 0);
+}
+
+/* FILE, FILE2 and FILE3 are alike. */
+static void removed(const char *path) {
+  void (*const ways[])(const char *) = {remove_it, replace, move_and_remove};
+  for (int i = 0; i < 3; i++) {
+    char b[64], name[4096];
+    struct stat st;
+    snprintf(name, sizeof name, i == 0 ? "%s" : "%s%d", path, i + 1);
+    const int fd = open(name, O_RDONLY), untouched = open("src/u1.c", O_RDONLY);
+    CHECK(fd >= 0 && untouched >= 0);
+    change(overwrite, name);
+    const int writer = open(name, O_RDWR);
+    change(ways[i], name);
+    say("read", read(fd, b, 11), b);
+    CHECK(fstat(fd, &st) == 0);
+    printf("links %d, size %ld\n", (int)st.st_nlink, (long)st.st_size);
+    CHECK(fstat(writer, &st) == 0);
+    printf("links %d, size %ld\n", (int)st.st_nlink, (long)st.st_size);
+    CHECK(pwrite(writer, "later", 5, 0) == 5);
+    say("pread", pread(fd, b, 11, 0), b);
+    say("fchmod", fchmod(fd, 0640), NULL);
+    CHECK(fstat(writer, &st) == 0);
+    printf("mode %o\n", st.st_mode);
+    close(writer);
+    say("pread", pread(fd, b, 11, 0), b);
+    close(fd);
+  }
+  /* Never copied up, and changed without a name. */
+  const int fd = open("src/u2.c", O_RDONLY);
+  char b[64];
+  struct stat st;
+  CHECK(fd >= 0);
+  change(remove_it, "src/u2.c");
+  say("read", read(fd, b, 10), b);
+  say("fchmod", fchmod(fd, 0600), NULL);
+  CHECK(fstat(fd, &st) == 0);
+  printf("links %d, mode %o\n", (int)st.st_nlink, st.st_mode);
+  say("read", read(fd, b, 10), b);
+}
+
 static void crowded(const char *path) {
   char b[64];
   const int fd = open(path, O_RDONLY);
@@ -395,6 +450,7 @@ int main(int argc, char **argv) {
   if (strcmp(what, "streams") == 0) streams(path);
   if (strcmp(what, "shared") == 0) shared(path, atoi(argv[3]));
   if (strcmp(what, "locks") == 0) locks(path);
+  if (strcmp(what, "removed") == 0) removed(path);
   if (strcmp(what, "crowded") == 0) crowded(path);
   if (strcmp(what, "signals") == 0) signals(path);
   if (strcmp(what, "aio") == 0) asynchronous(path);
