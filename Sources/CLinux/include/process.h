@@ -61,6 +61,7 @@ struct ovl_overlay {
 #define OVL_FD_LINKED 16u /* has, or had, several hard links */
 #define OVL_FD_RECORD 32u /* POSIX record locks were asked for through it */
 #define OVL_FD_COPIED 128u /* a lower file that was found to have been copied up */
+#define OVL_FD_FRESH 256u /* `seen` is the open's: a copy may have been on its way, which locks must know */
 #define OVL_FD_GONE 64u   /* a lower file that had no name left, and no copy, under the count `seen` */
 
 struct ovl_fd {

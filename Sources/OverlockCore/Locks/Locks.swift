@@ -30,7 +30,7 @@ enum Locks {
     else { return find(fd, entry, record: record) }
     if !entry.isLower { return ofUpper(entry, registry) }
     let seen = registry.copyUps
-    if DescriptorObject.isCurrent(fd, seen) {
+    if DescriptorObject.isCurrent(fd, seen), !entry.has(OVL_FD_FRESH) {
       return unsafe .checked(registry.copyUpsSeen(seen))
     }
     return look(fd, entry, registry)
@@ -64,7 +64,7 @@ enum Locks {
       _ = try DescriptorObject.standing(fd, entry, s)
     }
     // Copied up, or on its way there: then the turn is what tells.
-    return DescriptorObject.isCurrent(fd, seen)
+    return DescriptorObject.isCurrent(fd, seen) && !DescriptorTable.entry(fd).has(OVL_FD_FRESH)
       ? unsafe .checked(registry.copyUpsSeen(seen)) : .across
   }
 

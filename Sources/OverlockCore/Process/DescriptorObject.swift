@@ -100,7 +100,7 @@ enum DescriptorObject {
       note(fd, entry, OVL_FD_COPIED)
       return .upper(overlay, node)
     }
-    if note(fd, entry, 0), let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay
+    if note(fd, entry, 0, looked: !mayBeOnItsWay), let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay
     {
       unsafe at_store64(&raw.pointee.seen, count &+ 1)
     }
@@ -109,9 +109,12 @@ enum DescriptorObject {
 
   /// Notes what was found of a lower file. False: the descriptor has changed meanwhile.
   @discardableResult
-  private static func note(_ fd: Int32, _ entry: DescriptorTable.Entry, _ flag: UInt32) -> Bool {
+  private static func note(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ flag: UInt32, looked: Bool = false
+  ) -> Bool {
     guard let raw = unsafe DescriptorTable.raw(fd) else { return false }
-    let word = entry.word & ~UInt64(OVL_FD_GONE | OVL_FD_COPIED) | UInt64(flag)
+    let cleared = OVL_FD_GONE | OVL_FD_COPIED | (looked ? OVL_FD_FRESH : 0)
+    let word = entry.word & ~UInt64(cleared) | UInt64(flag)
     return unsafe word == entry.word || at_cas64(&raw.pointee.word, entry.word, word) != 0
   }
 
