@@ -100,7 +100,8 @@ enum DescriptorObject {
       note(fd, entry, OVL_FD_COPIED)
       return .upper(overlay, node)
     }
-    if note(fd, entry, 0, looked: !mayBeOnItsWay), let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay
+    if note(fd, entry, 0, looked: !mayBeOnItsWay), let raw = unsafe DescriptorTable.raw(fd),
+      registry != nil, !mayBeOnItsWay
     {
       unsafe at_store64(&raw.pointee.seen, count &+ 1)
     }
