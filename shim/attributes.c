@@ -5,7 +5,7 @@
  * names it; then the call goes there by path. Left out on purpose: ftruncate and fallocate, which
  * refuse a read-only descriptor by themselves. */
 
-#include "hook.h"
+#include "reads.h"
 
 #include <linux/fs.h>
 #include <linux/fscrypt.h>
@@ -152,5 +152,5 @@ HOOKED(int, ioctl, int fd, unsigned long request, ...) {
   if (OVL_ON() && changes_inode(request)) return change_upper(fd, request, argument);
   if (OVL_ON() && request == FIDEDUPERANGE && dedupes_lower(argument))
     return (int)ovl_result(-EOPNOTSUPP);
-  return NEXT(ioctl)(fd, request, argument);
+  return ovl_ioctl_data(fd, request, argument);
 }

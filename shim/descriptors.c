@@ -8,6 +8,7 @@
 
 #include "locks.h"
 #include "mandatory.h"
+#include "reads.h"
 
 #include <limits.h>
 #include <linux/close_range.h>
@@ -48,6 +49,7 @@ HOOKED(int, dup2, int from, int to) {
   before_replacing(from, to);
   const int r = NEXT(dup2)(from, to);
   if (r >= 0 && from != to) ovl_fd_duplicated(from, to);
+  if (r == STDIN_FILENO) ovl_follow_stream(r);
   return r;
 }
 HOOK_ALIAS(__dup2, dup2);
@@ -57,6 +59,7 @@ HOOKED(int, dup3, int from, int to, int flags) {
   if ((flags & ~O_CLOEXEC) == 0) before_replacing(from, to);
   const int r = NEXT(dup3)(from, to, flags);
   if (r >= 0) ovl_fd_duplicated(from, to);
+  if (r == STDIN_FILENO) ovl_follow_stream(r);
   return r;
 }
 
@@ -98,7 +101,8 @@ HOOKED(void, closefrom, int first) {
 
 HOOKED(off_t, lseek, int fd, off_t offset, int whence) {
   if (OVL_OFF()) return NEXT(lseek)(fd, offset, whence);
-  const long r = ovl_dir_seek(fd, offset, whence);
+  long r = ovl_dir_seek(fd, offset, whence);
+  if (r == OVL_PASS) r = ovl_seek_data(fd, offset, whence);
   return r == OVL_PASS ? NEXT(lseek)(fd, offset, whence) : ovl_result(r);
 }
 HOOK_ALIAS(lseek64, lseek);

@@ -21,7 +21,7 @@
  * Left out on purpose: clone with CLONE_VM (threads, and children that borrow the memory
  * knowingly). */
 
-#include "hook.h"
+#include "reads.h"
 
 #include <sched.h>
 #include <signal.h>
@@ -34,6 +34,7 @@ size_t ovl_lent_size;
 /* A child with memory of its own. */
 static void begin_copy(void) {
   ovl_lent = 0;
+  ovl_streams_after_fork();
   ovl_after_fork_child();
 }
 

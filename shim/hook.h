@@ -23,6 +23,7 @@
 #include <abi.h>
 #include <syscalls.h>
 
+#include <aio.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

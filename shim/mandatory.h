@@ -36,6 +36,23 @@ static inline off_t ovl_offset_of(const off_t *offset) {
   return offset == NULL ? OVL_HERE_ON : ovl_is_mapped(offset) ? *offset : -2;
 }
 
+/* The first thing that a hook does: what is refused ends it. An offset that the kernel refuses is left to it. */
+#define OVL_ASK_READ(fd, offset, size)                                                  \
+  do {                                                                                  \
+    if (OVL_MANDATORY()) {                                                              \
+      const long refused_ = (offset) < OVL_HERE_ON ? 0 : ovl_mandatory_read(fd, offset, size); \
+      if (refused_ < 0) return ovl_result(refused_);                                    \
+    }                                                                                   \
+  } while (0)
+#define OVL_ASK_MOVE(in, from, out, to, size)                                           \
+  do {                                                                                  \
+    if (OVL_MANDATORY()) {                                                              \
+      long refused_ = ovl_mandatory_read(in, ovl_offset_of(from), size);                \
+      if (refused_ >= 0) refused_ = ovl_mandatory_write(out, ovl_offset_of(to), size);  \
+      if (refused_ < 0) return ovl_result(refused_);                                    \
+    }                                                                                   \
+  } while (0)
+
 /* Has libc's streams ask, too (mandatory_streams.c). */
 void ovl_mandatory_streams(void);
 

@@ -4,7 +4,7 @@
  * O_TMPFILE may have passed none. Left out on purpose: openat2, which libc does not export, comes
  * through syscall.c; open_tree with OPEN_TREE_CLONE, which makes a mount of a layer as mount does. */
 
-#include "hook.h"
+#include "reads.h"
 
 #include <process.h>
 #include <sys/mount.h>
@@ -19,6 +19,7 @@ static mode_t mode_argument(int flags, va_list arguments) {
 
 int ovl_open_any(int dirfd, const char *path, int flags, mode_t mode) {
   const long r = OVL_ON() ? ovl_open(dirfd, path, flags, mode, 0) : OVL_PASS;
+  if (r == STDIN_FILENO) ovl_follow_stream(STDIN_FILENO);
   if (r != OVL_PASS) return (int)ovl_result(r);
   const int fd = NEXT(openat)(dirfd, path, flags, mode);
   if (OVL_ON()) ovl_fd_outside(fd);
@@ -27,6 +28,7 @@ int ovl_open_any(int dirfd, const char *path, int flags, mode_t mode) {
 
 static int open_on(const char *path, int flags, mode_t mode) {
   const long r = ovl_open(AT_FDCWD, path, flags, mode, 0);
+  if (r == STDIN_FILENO) ovl_follow_stream(STDIN_FILENO);
   if (r != OVL_PASS) return (int)ovl_result(r);
   const int fd = NEXT(open)(path, flags, mode);
   ovl_fd_outside(fd);

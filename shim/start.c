@@ -11,6 +11,7 @@
  * A process that cannot be set up must not run on the unprotected tree: it ends with status 125. */
 
 #include "mandatory.h"
+#include "reads.h"
 
 #include <sys/mman.h>
 
@@ -115,6 +116,8 @@ static void start(char **environment) {
 #endif
   ovl_active = ovl_overlays;
   if (ovl_process.mandatory) ovl_mandatory_streams();
+  struct stat st;
+  if (lx_fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode)) ovl_follow_stream(STDIN_FILENO);
 }
 
 int ovl_start_now(void) {

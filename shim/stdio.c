@@ -3,11 +3,10 @@
  *
  * Where libc insists on opening something itself (freopen; a ",ccs=" character set, which fdopen
  * does not parse) it opens /dev/null with the caller's mode, and the true description then takes
- * the place of that one under the same number. Left out on purpose: fdopen, and the stream
- * functions on memory.
+ * the place of that one under the same number. Left out on purpose: the stream functions on memory.
  */
 
-#include "hook.h"
+#include "reads.h"
 
 #include <mntent.h>
 #include <stdio_ext.h>
@@ -30,8 +29,8 @@ static int open_flags(const char *mode) {
   return flags;
 }
 
-/* The mode for libc: the same without 'x', which /dev/null would fail, and without 'm', which has it map the file
- * where nobody sees it, and is a hint. */
+/* The mode for a stream that libc makes: without 'x', which the stand-in would fail, and without 'm', since a
+ * stream that maps a lower file where nobody sees it goes on showing that. */
 static void plain_mode(char out[64], const char *mode) {
   size_t used = 0;
   for (int in_options = 0; *mode != '\0' && used < 63; mode++) {
@@ -50,10 +49,22 @@ static FILE *take_place(FILE *stream, int fd, int flags) {
   }
   if ((flags & (O_APPEND | O_ACCMODE)) == (O_APPEND | O_WRONLY)) (void)lx_lseek(fd, 0, SEEK_END);
   const long r = ovl_fd_move(fd, stream->_fileno, (flags & O_CLOEXEC) != 0);
-  if (r == 0) return stream;
+  if (r == 0) {
+    ovl_follow_stream(stream->_fileno);
+    return stream;
+  }
   KEEPING_ERRNO((void)fclose(stream));
   return ovl_null(r);
 }
+
+HOOKED(FILE *, fdopen, int fd, const char *mode) {
+  if (OVL_OFF() || !ovl_fd_is_lower(fd)) return NEXT(fdopen)(fd, mode);
+  char plain[64];
+  plain_mode(plain, mode);
+  ovl_follow_streams();
+  return NEXT(fdopen)(fd, plain);
+}
+HOOK_ALIAS(_IO_fdopen, fdopen);
 
 HOOKED(FILE *, fopen, const char *path, const char *mode) {
   if (OVL_OFF()) return NEXT(fopen)(path, mode);
@@ -66,7 +77,7 @@ HOOKED(FILE *, fopen, const char *path, const char *mode) {
   plain_mode(plain, mode);
   if (strstr(mode, ",ccs=") != NULL)
     return take_place(NEXT(fopen)(stand_in, plain), (int)fd, flags);
-  FILE *stream = fdopen((int)fd, plain);
+  FILE *stream = ovl_hook_fdopen((int)fd, mode);
   if (stream == NULL) ovl_fd_close((int)fd);
   return stream;
 }

@@ -10,13 +10,14 @@
  * Left out on purpose: memory-sharing clone, vfork (the child borrows our tables: it may exec and
  * exit, which harms nothing), io_uring, and calls that only take descriptors as they are. */
 
-#include "hook.h"
+#include "reads.h"
 
 #include <process.h>
 
 #include <linux/openat2.h>
 #include <sched.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 
 /* What the hooks do not have as one function. */
 
@@ -233,6 +234,51 @@ static long by_descriptor(long n, long a, long b, long c, long *result) {
   return 1;
 }
 
+/* The descriptor whose data a call is about, -1: none. */
+static int data_source(long n, long a, long b) {
+  switch (n) {
+  case SYS_read: case SYS_pread64: case SYS_readv: case SYS_preadv: case SYS_preadv2:
+  case SYS_copy_file_range: case SYS_splice:
+  case SYS_fsync: case SYS_fdatasync: case SYS_readahead: case SYS_fadvise64:
+    return (int)a;
+  case SYS_sendfile: return (int)b;
+  default: return -1;
+  }
+}
+
+/* Only where the hook would do more than the call itself, which is no cancellation point here. The arguments
+ * of the preadv and pwritev calls are the kernel's: their fifth is the offset's upper half. */
+static long by_data(long n, long a, long b, long c, long d, long e, long f, long *result) {
+  const int source = data_source(n, a, b), fd = (int)a;
+  if (!ovl_process.mandatory && (source < 0 || OVL_HERE(source))) return 0;
+  switch (n) {
+  case SYS_read: *result = ovl_hook_read(fd, (void *)b, (size_t)c); break;
+  case SYS_write: *result = ovl_hook_write(fd, (void *)b, (size_t)c); break;
+  case SYS_pread64: *result = ovl_hook_pread(fd, (void *)b, (size_t)c, d); break;
+  case SYS_pwrite64: *result = ovl_hook_pwrite(fd, (void *)b, (size_t)c, d); break;
+  case SYS_readv: *result = ovl_hook_readv(fd, (void *)b, (int)c); break;
+  case SYS_writev: *result = ovl_hook_writev(fd, (void *)b, (int)c); break;
+  case SYS_preadv: *result = ovl_hook_preadv(fd, (void *)b, (int)c, d); break;
+  case SYS_pwritev: *result = ovl_hook_pwritev(fd, (void *)b, (int)c, d); break;
+  case SYS_preadv2: *result = ovl_hook_preadv2(fd, (void *)b, (int)c, d, (int)f); break;
+  case SYS_pwritev2: *result = ovl_hook_pwritev2(fd, (void *)b, (int)c, d, (int)f); break;
+  case SYS_sendfile: *result = ovl_hook_sendfile(fd, (int)b, (void *)c, (size_t)d); break;
+  case SYS_copy_file_range:
+    *result = ovl_hook_copy_file_range(fd, (void *)b, (int)c, (void *)d, (size_t)e, (unsigned)f);
+    break;
+  case SYS_splice:
+    *result = ovl_hook_splice(fd, (void *)b, (int)c, (void *)d, (size_t)e, (unsigned)f);
+    break;
+  case SYS_fsync: *result = ovl_hook_fsync(fd); break;
+  case SYS_fdatasync: *result = ovl_hook_fdatasync(fd); break;
+  case SYS_readahead: *result = ovl_hook_readahead(fd, b, (size_t)c); break;
+  case SYS_fadvise64: *result = ovl_result(-ovl_hook_posix_fadvise(fd, b, c, (int)d)); break;
+  case SYS_ftruncate: *result = ovl_hook_ftruncate(fd, b); break;
+  default: return 0;
+  }
+  return 1;
+}
+
 static long by_socket(long n, long a, long b, long c, long d, long e, long f, long *result) {
   const int fd = (int)a;
   struct sockaddr *address = (struct sockaddr *)b;
@@ -263,33 +309,6 @@ static long by_mapping(long n, long a, long b, long c, long d, long e, long f, l
   return 1;
 }
 
-/* Calls on data, which matter with mandatory locks alone. */
-static long by_data(long n, long a, long b, long c, long d, long e, long f, long *result) {
-  const int fd = (int)a;
-  switch (n) {
-  case SYS_read: *result = ovl_hook_read(fd, (void *)b, (size_t)c); break;
-  case SYS_write: *result = ovl_hook_write(fd, (void *)b, (size_t)c); break;
-  case SYS_pread64: *result = ovl_hook_pread(fd, (void *)b, (size_t)c, d); break;
-  case SYS_pwrite64: *result = ovl_hook_pwrite(fd, (void *)b, (size_t)c, d); break;
-  case SYS_readv: *result = ovl_hook_readv(fd, (void *)b, (int)c); break;
-  case SYS_writev: *result = ovl_hook_writev(fd, (void *)b, (int)c); break;
-  case SYS_preadv: *result = ovl_hook_preadv(fd, (void *)b, (int)c, d); break;
-  case SYS_pwritev: *result = ovl_hook_pwritev(fd, (void *)b, (int)c, d); break;
-  case SYS_preadv2: *result = ovl_hook_preadv2(fd, (void *)b, (int)c, d, (int)f); break;
-  case SYS_pwritev2: *result = ovl_hook_pwritev2(fd, (void *)b, (int)c, d, (int)f); break;
-  case SYS_sendfile: *result = ovl_hook_sendfile(fd, (int)b, (off_t *)c, (size_t)d); break;
-  case SYS_splice:
-    *result = ovl_hook_splice(fd, (off_t *)b, (int)c, (off_t *)d, (size_t)e, (unsigned)f);
-    break;
-  case SYS_copy_file_range:
-    *result = ovl_hook_copy_file_range(fd, (off_t *)b, (int)c, (off_t *)d, (size_t)e, (unsigned)f);
-    break;
-  case SYS_ftruncate: *result = ovl_hook_ftruncate(fd, b); break;
-  default: return 0;
-  }
-  return 1;
-}
-
 /* 1: the call was one of ours. Kept out of the hook, whose own frame must be a plain jump's. */
 __attribute__((noinline)) static long route(long n, long a, long b, long c, long d, long e, long f,
                                             long *result) {
@@ -300,7 +319,7 @@ __attribute__((noinline)) static long route(long n, long a, long b, long c, long
   return by_path(n, a, b, c, d, e, result) || by_descriptor(n, a, b, c, result) ||
          legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
          by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result) ||
-         (ovl_process.mandatory && by_data(n, a, b, c, d, e, f, result));
+         by_data(n, a, b, c, d, e, f, result);
 }
 
 struct answer {

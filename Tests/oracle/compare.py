@@ -152,7 +152,8 @@ class Comparer:
             fields.append(("st_size", expected["size"], actual["size"]))
         if not is_directory or self.directory_links:
             fields.append(("st_nlink", expected["nlink"], actual["nlink"]))
-        fields.append(("st_mtime", _time(expected["mtime"]), _time(actual["mtime"])))
+        removed = " of a removed directory" if is_directory and expected["nlink"] == 0 else ""
+        fields.append((f"st_mtime{removed}", _time(expected["mtime"]), _time(actual["mtime"])))
         fields.append(("st_dev", self._device(0, expected["dev"]), self._device(1, actual["dev"])))
         return fields
 

@@ -230,7 +230,8 @@ def _differences(expected: Tree, seen: Tree, times: bool) -> list[str]:
 
 def _leftovers(work: str) -> list[str]:
     """Whatever lies in the workdir's folders, apart from what lasts there: the index of hard links,
-    where lower objects were renamed to (but not its entries half made), and names of sockets."""
+    where lower objects were renamed to (but not its entries half made), where renamed copies come from,
+    and names of sockets."""
     root = f"{work}/overlock"
     found = []
     for folder in sorted(os.listdir(root)) if os.path.isdir(root) else []:
@@ -238,7 +239,8 @@ def _leftovers(work: str) -> list[str]:
         if folder not in ("index", "sockets", "origins") and os.path.isdir(path):
             found += [f"left in the workdir: {os.path.relpath(os.path.join(where, name), work)}"
                       for where, _, files in os.walk(path) for name in sorted(files)
-                      if folder != "moved" or "." in name]
+                      if (folder != "moved" or "." in name)
+                      and (folder != "kept" or not name.endswith(".at"))]
     return found
 
 

@@ -100,7 +100,7 @@ registry_survives() { # NAME COMMAND (on each registry file, as $1)
   place
   ledger "$T" >"$SCRATCH/before"
   # What is not built yet is left out of the program; the check itself stays.
-  has held || without+='s/ \$(tail -n 1 <&8)/ y/;'
+  has mapped || without+='s/ \$(tail -n 1 <&8)/ y/;'
   sed "$without" >"$SCRATCH/steps" <<'BODY'
 exec 8<src/u9.c
 exec 9<README; flock -x 9
@@ -140,7 +140,7 @@ BODY
     pass "$name"
   fi
 }
-built "the registry broken while a program reads on what somebody else copied up" held || true
+built "the registry broken while a program reads on what somebody else copied up" mapped || true
 registry_survives "the registry left alone" ':'
 registry_survives "the registry removed while a program runs" 'rm "$1"'
 registry_survives "the registry overwritten with zeros" 'dd if=/dev/zero of="$1" bs=64k count=$(($(stat -c %s "$1") / 65536 + 1)) conv=notrunc status=none; truncate -s "$(stat -c %s "$1")" "$1"'

@@ -23,7 +23,7 @@ ls -lR --time-style=full-iso | sed '/^d/s/ [0-9]* / N /' | grep -v '^total' | se
 rm many/[1-9]*.txt; rm -f README; ls -lA many | head -n 3; ls
 BODY
 
-needing=held like_plain "a descriptor opened before copy-up sees what is appended later" <<'BODY'
+like_plain "a descriptor opened before copy-up sees what is appended later" <<'BODY'
 exec 3<README
 IFS= read -r line <&3 && echo "$line"
 echo 'fourth line' >>README
@@ -45,7 +45,7 @@ rm src/u1.c; echo other >src/u1.c
 cat <&4; cat src/u1.c
 BODY
 
-needing=held like_plain "tail -f follows a lower file through copy-up" <<'BODY'
+like_plain "tail -f follows a lower file through copy-up" <<'BODY'
 mkfifo "$OUT/lines"
 tail -n 1 -f README >"$OUT/lines" & tail=$!
 exec 3<"$OUT/lines"

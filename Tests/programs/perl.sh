@@ -71,7 +71,7 @@ perl -MFcntl=:DEFAULT,:seek -we 'open my $w, "+<", "README" or die;
   print `cat src/u4.c`'
 BODY
 
-needing=held like_plain "perl: a handle for reading sees what another handle appends" <<'BODY'
+like_plain "perl: a handle for reading sees what another handle appends" <<'BODY'
 perl -MFcntl=:seek -we 'open my $r, "<", "README" or die;
   my $l = <$r>;
   open my $w, "+<", "README" or die;

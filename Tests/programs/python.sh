@@ -101,7 +101,7 @@ print(oct(os.stat("src/u2.c").st_mode), os.fstat(ro).st_mtime)
 PY
 BODY
 
-needing=held like_plain "python: a descriptor and a mapping for reading show what somebody else maps and writes" <<'BODY'
+needing=mapped like_plain "python: a descriptor and a mapping for reading show what somebody else maps and writes" <<'BODY'
 "$PYTHON" - <<'PY'
 import mmap, os
 reader = os.open("README", os.O_RDONLY)

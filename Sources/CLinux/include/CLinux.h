@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "apart.h"
 #include "atomics.h"
 #include "cpu.h"
 #include "mapping.h"

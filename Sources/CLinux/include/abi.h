@@ -308,6 +308,34 @@ long ovl_mandatory_pass(int fd, int type, off_t offset, size_t size);
 long ovl_mandatory_resize(int fd, off_t length);
 long ovl_mandatory_map(int fd);
 long ovl_mandatory_lock(int fd);
+/* ---- data ------------------------------------------------------------------------------------- */
+
+/* A call on the data behind a descriptor of a lower file, which may have been copied up since it was opened:
+ * then the data is in the upper (docs/decisions/0010). */
+
+/* 1: the kernel's own call on the descriptor is right; 0: ovl_data says so, or makes it. */
+int ovl_data_is_here(int fd);
+
+#define OVL_DATA_ADVANCES 1u /* reads at the descriptor's position, by its result further */
+#define OVL_DATA_STANDS 2u   /* the call looks at the descriptor's position */
+#define OVL_DATA_SEEKS 4u    /* the result is its new position */
+struct ovl_data_call {
+  int fd; /* the program's descriptor */
+  uint32_t flags;
+  long number; /* of the system call */
+  long arguments[6];
+  long *descriptor; /* where the call takes its descriptor from: an argument, or in a struct of the caller's */
+  long *position;   /* with OVL_DATA_ADVANCES: the argument that takes the position */
+  /* The core's own. */
+  const char *path;
+  uint64_t identity, shown, scratch;
+  int overlay, open_flags, apart;
+  long result;
+};
+/* The result of the system call, or OVL_PASS. */
+long ovl_data(struct ovl_data_call *call);
+/* Its part that may have to run in a child. */
+void ovl_data_apart(void *call);
 
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 

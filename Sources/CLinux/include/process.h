@@ -67,6 +67,9 @@ struct ovl_overlay {
 #define OVL_FD_RECORD 32u /* POSIX record locks were asked for through it */
 #define OVL_FD_MARKED 64u /* locks=overlay: its object's origin is marked as locked through the overlay */
 #define OVL_FD_STRANGE 128u /* not known, and not opened here: what it is matters when it is closed */
+#define OVL_FD_COPIED 512u /* a lower file that was found to have been copied up */
+#define OVL_FD_FRESH 1024u /* `seen` is the open's: a copy may have been on its way, which locks must know */
+#define OVL_FD_GONE 2048u  /* a lower file that had no name left, and no copy, under the count `seen` */
 
 struct ovl_fd {
   uint64_t word; /* flags:16 overlay:16 layer:32 */
@@ -74,6 +77,10 @@ struct ovl_fd {
   uint64_t listing;
   uint64_t seen; /* a lower file: the registry's count of copy-ups under which it was not copied up */
 };
+
+/* Where the registry counts copy-ups. */
+#define OVL_REGISTRY_COPY_UPS 80
+#define OVL_REGISTRY_STATE 24 /* of the page: `sole` while the registry is the only segment in use */
 
 /* Where a directory is: the working directory, or what a small descriptor has open. */
 struct ovl_place {

@@ -70,7 +70,9 @@ public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   guard let st = unsafe st else { return }
   let entry = DescriptorTable.entry(fd)
   var removed = false
-  if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
+  if entry.isLower, DescriptorObject.isCurrent(fd, entry) {
+    removed = entry.has(OVL_FD_GONE)
+  } else if entry.isLower {
     let r = bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         switch try DescriptorObject.standing(fd, entry, s) {
@@ -104,7 +106,10 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
   } else if node.layer > 0 {
     st.inode = overlay.shownInode(st.inode, layer: node.layer)
   }
-  if st.type == S_IFDIR || ((st.links > 1 || node.has(Node.linked)) && node.layer == 0) {
+  let isKept =
+    st.type == S_IFREG && node.layer == 0 && node.shownInode != 0
+    && overlay.registry?.saysNoneKept != true
+  if st.type == S_IFDIR || ((st.links > 1 || isKept || node.has(Node.linked)) && node.layer == 0) {
     try? withScratch { (s) throws(Errno) in
       if st.type == S_IFDIR {
         var here = s.here
@@ -137,7 +142,9 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
     (major & 0xfff) << 8 | (major & ~0xfff) << 32 | (minor & 0xff) | (minor & ~0xff) << 12
   let entry = DescriptorTable.entry(fd)
   var removed = false
-  if entry.isLower, !DescriptorObject.isCurrent(fd, entry) {
+  if entry.isLower, DescriptorObject.isCurrent(fd, entry) {
+    removed = entry.has(OVL_FD_GONE)
+  } else if entry.isLower {
     let r = bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         switch try DescriptorObject.standing(fd, entry, s) {

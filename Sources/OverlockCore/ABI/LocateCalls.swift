@@ -139,9 +139,11 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
   return bordered { () throws(Errno) in
     if try check(lx_fcntl(fd, F_GETFL, 0)) & Int(O_PATH) != 0 { throw .badDescriptor }
     return try withScratch { (s) throws(Errno) -> Int in
-      if case .upper(let overlay, let node) = try DescriptorObject.standing(fd, entry, s),
-        node.has(Node.removed)
-      {
+      var standing = try DescriptorObject.standing(fd, entry, s)
+      if case .removed = standing, try keepNameless(fd, entry, intent) {
+        standing = try DescriptorObject.standing(fd, entry, s)
+      }
+      if case .upper(let overlay, let node) = standing, node.has(Node.removed) {
         unsafe p.pointee.overlay = Int32(overlay.index)
         unsafe p.pointee.layer = 0
         unsafe p.pointee.kind = node.kind.rawValue
@@ -179,5 +181,24 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
       try unsafe Resolve.store(p, s.real2.written.view)
       return 0
     }
+  }
+}
+
+/// Gives a lower file without a name a copy, for a change through its descriptor. False: it is no file.
+private func keepNameless(
+  _ fd: Int32, _ entry: DescriptorTable.Entry, _ intent: UInt32
+) throws(Errno) -> Bool {
+  try withScratch { (s) throws(Errno) -> Bool in
+    var origin = s.rest
+    var st = stat()
+    try unsafe check(lx_fstat(fd, &st))
+    guard st.type == S_IFREG, try RealPathReader.ofDescriptor(fd, into: &origin),
+      entry.overlay < Overlay.count, Overlay(index: entry.overlay).hasUpper
+    else { return false }
+    let overlay = Overlay(index: entry.overlay)
+    try unsafe Permission.ask(intent, origin.terminated)
+    try overlay.keepCopy(
+      ofNameless: origin, st, shown: RecordLocks.identity(fd, entry, overlay))
+    return true
   }
 }

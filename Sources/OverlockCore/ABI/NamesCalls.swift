@@ -194,7 +194,11 @@ private func linkDescriptor(
       switch try DescriptorObject.standing(fd, entry, s) {
       case .removed: throw .noEntry
       case .upper(let group, let node) where node.has(Node.removed):
-        // Only other names of its hard-link group are left, and their file in the index.
+        // Only other names of its hard-link group are left, and their file in the index; or none.
+        var st = stat()
+        try unsafe check(
+          lx_fstatat(AT_FDCWD, s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW))
+        if unsafe group.shownLinks(s.real2.unterminated, st.links) <= 0 { throw .noEntry }
         guard group.index == overlay.index else { throw .crossDevice }
         let source = s.real2.written
         try overlay.markParentImpure(rel, s)

@@ -71,6 +71,7 @@ extension Overlay {
         registry?.noteUncontested { !hasEntries("/contested") }
       }
       settleLeased()
+      registry?.noteNoneKept { !hasEntries("/kept") }
       registry?.noteAnchor()
       sweepAbandoned()
     }
@@ -131,6 +132,11 @@ extension Overlay {
         let turn = try Turn(self, s)
         defer { turn.release() }
         self.sweepAnchors(turn)
+      }
+      if self.hasEntries("/kept") {
+        let turn = try Turn(self, s)
+        defer { turn.release() }
+        self.sweepKept(turn)
       }
       try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
         try self.sweepAbandoned(folder, s)

@@ -197,11 +197,12 @@ struct Configuration {
     let sharing = Sharing(overlay)
     let entered = sharing.enter(work.path)
     defer { if entered >= 0 { _ = lx_close(entered) } }
-    let folders: InlineArray<16, StaticString> = [
+    let folders: InlineArray<17, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
       "/gone/0", "/index", "/moved", "/sockets", "/contested", "/leased", "/origins", "/anchors",
+      "/kept",
     ]
-    for i in 0..<16 {
+    for i in 0..<17 {
       path.count = base.count
       try path.append(folders[i])
       let r = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)

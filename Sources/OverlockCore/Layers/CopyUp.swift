@@ -147,7 +147,7 @@ extension Overlay {
   ///
   /// - Parameter anchor: the file that already is there, open for writing; closed here. Its data is kept also
   ///   where it is about to be thrown away, which its mappings must not see unless it happens.
-  private func fill(
+  func fill(
     _ staged: PathBuffer, from source: PathBuffer, _ st: stat, truncate: Bool, shown: UInt64,
     anchor: Int32?, _ s: Scratch
   ) throws(Errno) {
@@ -249,6 +249,9 @@ extension Overlay {
     Fault.step()
     let change = NameChange(self, directory: look.directory, name: look.hash)
     defer { change.end() }
+    // Here too: who finds the lower object in the cache has read the count before the name's generation
+    // (`FastPath`), and hears of the rename although we die right after it.
+    registry?.noteCopyUp()
     if linked {
       try enterIndex(staged, shown: shown, names: UInt64(st.st_nlink), s)
       Fault.step()

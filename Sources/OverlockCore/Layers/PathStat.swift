@@ -29,7 +29,7 @@ enum PathStat {
     _ overlay: Overlay, _ node: Node, _ st: inout stat, _ real: UnsafePointer<CChar>
   ) {
     st.device = overlay.device
-    if node.has(Node.removed), !node.has(Node.indexed) { st.links = 0 }
+    if node.has(Node.removed), node.kind != .file || node.layer > 0 { st.links = 0 }
     if node.shownInode != 0 {
       st.inode = node.shownInode
     } else if node.layer > 0 {
@@ -38,7 +38,7 @@ enum PathStat {
     if st.type == S_IFDIR {
       // More than one directory stands behind it: 1 says "not counted", as other file systems do.
       if node.has(Node.merged), !node.has(Node.removed) { st.links = 1 }
-    } else if st.links > 1 || node.has(Node.indexed), node.layer == 0 {
+    } else if st.links > 1 || node.has(Node.indexed | Node.removed), node.layer == 0 {
       let least = node.has(Node.removed) ? 0 : 1
       st.links = unsafe max(overlay.shownLinks(real, st.links), least)
     }

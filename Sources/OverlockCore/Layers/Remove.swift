@@ -18,8 +18,13 @@ extension Overlay {
       let noted = self.lastName(c)
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
+      let kept = self.keepCopy(c.rel, node, upper: c.upper, c.turn)
+      var isGone = false
+      defer { if kept, !isGone { self.dropCopy(node, c.turn) } }
       if !hidden {
         try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
+        isGone = true
+        if self.mayBeKept(node) { self.registry?.noteCopyUp() }
         if let noted { self.dropNote(inode: noted) }
         return
       }
@@ -30,6 +35,7 @@ extension Overlay {
       let r = unsafe lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0)
       if r < 0 { try? self.removeStaged(staged) }
       try check(r)
+      isGone = true
       // Descriptors of the lower object have to look again.
       self.registry?.noteCopyUp()
       if let noted { self.dropNote(inode: noted) }

@@ -13,6 +13,16 @@ extension Overlay {
   /// Finds where the lower object at `rel` of a layer is in the merged tree by now, and replaces the
   /// path: for a removed one it is where it was last.
   func followLower(_ rel: inout PathBuffer, layer: Int) throws(Errno) -> LowerName {
+    var node = Node(.none, layer: -1)
+    return try followLower(&rel, layer: layer, &node, real: nil)
+  }
+
+  /// - Parameters:
+  ///   - node: what is found there, if it is no directory.
+  ///   - real: where to write its real path.
+  func followLower(
+    _ rel: inout PathBuffer, layer: Int, _ node: inout Node, real path: PathBuffer?
+  ) throws(Errno) -> LowerName {
     guard layer > 0, layer < layerCount, hasUpper, rel.count > 0 else { return .unmoved }
     return try withScratch { (s) throws(Errno) -> LowerName in
       var raw = s.rest
@@ -26,12 +36,19 @@ extension Overlay {
         where merge.layer(k) == layer && merge.relativePath(k).equals(raw.view) { return name }
         return .removed
       }
+      node = look.node
+      if var path {
+        try path.set(s.real2.written.view)
+        _ = unsafe path.cString
+      }
       var real = s.here
       try real.append(self.layerPath(layer))
       try real.appendBelow(raw.view)
       if look.node.layer > 0 { return s.real2.written.view.equals(real.view) ? name : .removed }
-      // Not every object can carry its origin.
-      if look.node.shownInode == 0 { return name }
+      // Not every object can carry its origin; a file can.
+      if look.node.shownInode == 0 {
+        return look.node.kind == .file && !self.has(OVL_NO_XATTRS) ? .removed : name
+      }
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW))
       return look.node.shownInode == self.shownInode(st.inode, layer: layer) ? name : .removed

@@ -214,6 +214,9 @@ extension Overlay {
         var newPath = s2.real2
         try self.upperPath(new, into: &newPath)
         try self.noteMoves(old, new, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
+        self.noteOrigin(of: from.node, at: old)
+        if exchange { self.noteOrigin(of: to.node, at: new) }
+        let kept = !exchange && self.keepCopy(new, to.node, upper: newPath, turn)
         do throws(Errno) {
           try self.bend(oldPath, from.node, fromMerge, uncovers: self.uncovers(to.node), s2)
           if exchange {
@@ -230,6 +233,7 @@ extension Overlay {
           }
         } catch {
           // Nothing moved: say so again.
+          if kept { self.dropCopy(to.node, turn) }
           try? self.noteMoves(
             new, old, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
           throw error

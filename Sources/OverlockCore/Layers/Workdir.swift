@@ -15,6 +15,7 @@ import CLinux
 ///     leased/  lower objects that leases may be held on                (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
+///     kept/     copies without a name whose origin is still open (lasting)
 ///     origins/  what links and special files cannot have as xattrs     (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the
@@ -67,6 +68,7 @@ extension Turn {
   func sweep(_ directory: PathHash) {
     overlay.sweep(turnIndex: Registry.turnIndex(directory))
     overlay.sweepAnchors(self)
+    overlay.sweepKept(self)
   }
 }
 

@@ -30,7 +30,7 @@ enum Locks {
     else { return find(fd, entry, record: record) }
     if !entry.isLower { return ofUpper(entry, registry) }
     let seen = registry.copyUps
-    if DescriptorObject.isCurrent(fd, seen), isMarked(entry) {
+    if DescriptorObject.isCurrent(fd, seen), isMarked(entry), !entry.has(OVL_FD_FRESH) {
       return unsafe .checked(registry.copyUpsSeen(seen))
     }
     return look(fd, entry, registry)
@@ -71,6 +71,7 @@ enum Locks {
     }
     // Copied up, or on its way there: then the turn is what tells.
     return DescriptorObject.isCurrent(fd, seen) && isMarked(entry)
+      && !DescriptorTable.entry(fd).has(OVL_FD_FRESH)
       ? unsafe .checked(registry.copyUpsSeen(seen)) : .across
   }
 

@@ -70,35 +70,78 @@ enum DescriptorObject {
     let registry = Overlay(index: entry.overlay).registry
     let count = registry?.copyUps ?? 0
     // Before the look: what is being copied up at this moment is gone from there only when it shows.
-    let mayBeOnItsWay = isStaged(fd, entry, s)
+    let mayBeOnItsWay = entry.has(OVL_FD_COPIED) || isStaged(fd, entry, s)
     var here = s.here
     guard try RealPathReader.ofDescriptor(fd, into: &here),
       let (overlay, rel, layer) = RealPaths.merged(here.view, lowers: true), layer > 0,
       layer < overlay.layerCount
     else { return .current }
     let shift = here.count - rel.count
-    for i in 0..<rel.count { unsafe here.base[i] = here.base[i + shift] }
-    here.count = rel.count
-    if try overlay.followLower(&here, layer: layer) == .removed {
-      var st = stat()
-      try unsafe check(lx_fstat(fd, &st))
-      let shown = overlay.shownInode(st.inode, layer: layer)
-      guard st.type != S_IFDIR, st.links > 1, try overlay.isIndexed(shown, s) else {
-        return .removed
-      }
-      var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.indexed | Node.removed)
-      node.shownInode = shown
+    try here.dropFirst(shift)
+    var node = Node(.none, layer: -1)
+    var name = try overlay.followLower(&here, layer: layer, &node, real: s.real2)
+    if name == .removed, !entry.isDirectory, let turn = try? Turn(overlay, s) {
+      // A rename notes the new name before the object has it.
+      defer { turn.release() }
+      try turn.excludeRenames()
+      guard try RealPathReader.ofDescriptor(fd, into: &here) else { return .current }
+      try here.dropFirst(shift)
+      name = try overlay.followLower(&here, layer: layer, &node, real: s.real2)
+    }
+    if name == .removed {
+      return try removed(fd, entry, overlay, layer, count, s)
+    }
+    if node.kind == .none {
+      var merge = Merge(overlay, s)
+      let look = try overlay.lookup(here.view, s, merge: &merge)
+      if look.isWhole { node = look.node }
+    }
+    if node.kind != .none, node.layer == 0 {
+      note(fd, entry, OVL_FD_COPIED)
       return .upper(overlay, node)
     }
-    var merge = Merge(overlay, s)
-    let look = try overlay.lookup(here.view, s, merge: &merge)
-    if look.isWhole, look.node.kind != .none, look.node.layer == 0 {
-      return .upper(overlay, look.node)
-    }
-    if let raw = unsafe DescriptorTable.raw(fd), registry != nil, !mayBeOnItsWay {
-      unsafe at_put64(&raw.pointee.seen, count &+ 1)
+    if note(fd, entry, 0, looked: !mayBeOnItsWay), let raw = unsafe DescriptorTable.raw(fd),
+      registry != nil, !mayBeOnItsWay
+    {
+      unsafe at_store64(&raw.pointee.seen, count &+ 1)
     }
     return .current
+  }
+
+  /// Notes what was found of a lower file. False: the descriptor has changed meanwhile.
+  @discardableResult
+  private static func note(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ flag: UInt32, looked: Bool = false
+  ) -> Bool {
+    guard let raw = unsafe DescriptorTable.raw(fd) else { return false }
+    let cleared = OVL_FD_GONE | OVL_FD_COPIED | (looked ? OVL_FD_FRESH : 0)
+    let word = entry.word & ~UInt64(cleared) | UInt64(flag)
+    return unsafe word == entry.word || at_cas64(&raw.pointee.word, entry.word, word) != 0
+  }
+
+  /// Of an object that has lost its name: what is left of it.
+  private static func removed(
+    _ fd: Int32, _ entry: DescriptorTable.Entry, _ overlay: Overlay, _ layer: Int, _ count: UInt64,
+    _ s: Scratch
+  ) throws(Errno) -> Standing {
+    var st = stat()
+    try unsafe check(lx_fstat(fd, &st))
+    if st.type == S_IFDIR { return .removed }
+    let shown = overlay.shownInode(st.inode, layer: layer)
+    var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.removed)
+    node.shownInode = shown
+    if st.links > 1, try overlay.isIndexed(shown, s) {
+      node.flags |= Node.indexed
+      return .upper(overlay, node)
+    }
+    var kept = s.real2
+    if try overlay.kept(shown, into: &kept) { return .upper(overlay, node) }
+    if note(fd, entry, OVL_FD_GONE), let raw = unsafe DescriptorTable.raw(fd),
+      overlay.registry != nil
+    {
+      unsafe at_store64(&raw.pointee.seen, count &+ 1)
+    }
+    return .removed
   }
 
   /// Whether somebody is copying a descriptor's object up, or died in it.

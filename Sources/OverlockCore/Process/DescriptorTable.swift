@@ -49,14 +49,15 @@ enum DescriptorTable {
     return unsafe Entry(word: at_load64(&raw.pointee.word), ino: at_relaxed64(&raw.pointee.ino))
   }
 
-  @inline(__always) static func set(_ fd: Int32, _ entry: Entry) {
+  /// - Parameter seen: of a lower file: the count of copy-ups under which it was found, plus one.
+  @inline(__always) static func set(_ fd: Int32, _ entry: Entry, seen: UInt64 = 0) {
     guard let raw = unsafe raw(fd) else { return }
     var entry = entry
     if Loan.isActive, !Loan.note(fd) { entry = .unknown }
     // Left by somebody who was closed behind our back.
     if unsafe at_relaxed64(&raw.pointee.listing) != 0 { Listing.drop(fd) }
     unsafe at_put64(&raw.pointee.ino, entry.ino)
-    unsafe at_put64(&raw.pointee.seen, 0)
+    unsafe at_put64(&raw.pointee.seen, seen)
     unsafe at_store64(&raw.pointee.word, entry.word)
   }
 
@@ -84,8 +85,9 @@ enum DescriptorTable {
   static func copy(from: Int32, to: Int32) {
     if from == to { return }
     let entry = entry(from)
+    let seen = unsafe raw(from).map { unsafe at_relaxed64(&$0.pointee.seen) } ?? 0
     forget(to)
-    set(to, entry)
+    set(to, entry, seen: entry.isLower ? seen : 0)
     if entry.has(OVL_FD_RECORD) { RecordLocks.raiseReach(to) }
     guard entry.isDirectory, let path = unsafe place(from), let copy = unsafe place(to),
       let known = unsafe Place(path, capacity: Int(OVL_SLOT_PATH), stale: true),

@@ -14,6 +14,8 @@ import CLinux
   var node = Node(.none, layer: -1)
   /// The path ended in a slash.
   var trailing = false
+  /// The count of copy-ups from before the cache was asked: what it says of a lower object holds under it.
+  private(set) var copyUps = UInt64(0)
 
   /// The caller's path, and how much of it is the target.
   private let text: UnsafePointer<UInt8>
@@ -153,6 +155,7 @@ import CLinux
       return
     }
     guard let registry = overlay.registry else { return }
+    copyUps = registry.copyUps
     if directory != overlay.emptyHash {
       let parent = registry.cachedWord(directory, in: grand)
       if parent & 7 == UInt64(Kind.directory.rawValue) {

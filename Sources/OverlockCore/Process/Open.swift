@@ -137,9 +137,11 @@ enum Open {
         return nil
       }
     }
-    DescriptorTable.set(
-      fd,
-      DescriptorTable.Entry(overlay: fast.overlay.index, node, isDirectory: isDirectory))
+    var entry = DescriptorTable.Entry(
+      overlay: fast.overlay.index, node, isDirectory: isDirectory)
+    let isLowerFile = layer > 0 && !isDirectory
+    if isLowerFile { entry.word |= UInt64(OVL_FD_FRESH) }
+    DescriptorTable.set(fd, entry, seen: isLowerFile ? fast.copyUps &+ 1 : 0)
     if isDirectory, let rel = unsafe fast.path(p) {
       DescriptorTable.setSlot(
         fd, overlay: fast.overlay.index, epoch: fast.overlay.registry?.positions ?? 0,

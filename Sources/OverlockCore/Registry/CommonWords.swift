@@ -28,7 +28,7 @@ import CLinux
 /// - A wiped or scribbled page reads as split and as in the middle of changes: nothing is cached.
 extension Registry {
   static var pageSize: Int { 12_288 }
-  static var stateOffset: Int { 24 }
+  static var stateOffset: Int { Int(OVL_REGISTRY_STATE) }
   static var shiftOffset: Int { 104 }
   /// Says that several segments are in use. No segment's key: those are odd.
   static var split: UInt64 { 0x7370_6c69_7400 }

@@ -27,6 +27,7 @@ import CLinux
 ///        88  pending modes: counts directories that wait for their mode
 ///       104  the common word of pending modes under which none waited
 ///       112  leased: for which inodes there may be leases on origins
+///       120  kept: whether copies without a name are kept
 ///       192  anchors: whether there may be any, and when to look for unused ones
 ///       512  where the overlay is (`AbandonedSegments`)
 ///      3648  who waits for a lock on the other inode (`Waiters`)
@@ -104,9 +105,27 @@ import CLinux
 
   /// Counts copy-ups: a descriptor of a lower file that has seen this value knows that its file is
   /// still the one that the overlay shows.
-  var copyUps: UInt64 { unsafe at_load64(common(80)) }
-  func copyUpsSeen(_ count: UInt64) -> ovl_lock_seen { unsafe seen(80, count) }
-  func noteCopyUp() { count(80) }
+  var copyUps: UInt64 {
+    let now = unsafe at_load64(common(Registry.copyUpsOffset))
+    if now != 0 { return now }
+    renewCopyUps()
+    return unsafe at_load64(common(Registry.copyUpsOffset))
+  }
+  func copyUpsSeen(_ count: UInt64) -> ovl_lock_seen { unsafe seen(Registry.copyUpsOffset, count) }
+  func noteCopyUp() {
+    renewCopyUps()
+    count(Registry.copyUpsOffset)
+  }
+  private static var copyUpsOffset: Int { Int(OVL_REGISTRY_COPY_UPS) }
+  /// A count that was wiped goes on somewhere else: what was seen before must not come again.
+  private func renewCopyUps() {
+    let word = unsafe common(Registry.copyUpsOffset)
+    if unsafe at_load64(word) != 0 { return }
+    if isSplit { return tell(Registry.copyUpsOffset) }
+    var any: UInt64 = 0
+    _ = unsafe lx_getrandom(&any, 8)
+    _ = unsafe at_cas64(word, 0, any >> 1 | 1)
+  }
 
   /// Whether a copied-up directory may still have the mode that it had for its rename.
   var hasPendingModes: Bool { pendingModes != (isSplit ? unsafe at_load64(word(104)) : 0) }

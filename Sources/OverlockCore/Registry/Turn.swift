@@ -10,6 +10,9 @@ import CLinux
 ///   2. the epoch (renaming or removing directories) range 2²⁰; shared: no directory is renamed
 ///   3. directories, ascending                       range 0 … 1023
 ///
+/// Alone, with no other of them: the position of descriptors of one object (reading through them)
+///                                                   range 2³³ + hash
+///
 /// A forked child of another thread inherits the description: release therefore unlocks before it
 /// closes, and the child closes what `inFlight` names (`Turn.dropInherited`).
 struct Turn {
@@ -29,7 +32,9 @@ struct Turn {
   private var wordsSlot = -1
 
   /// Opens the lock file. Errors: as open(2); EROFS without an upper.
-  init(_ overlay: Overlay, _ scratch: Scratch) throws(Errno) {
+  ///
+  /// - Parameter isApart: in a child with this memory and descriptors of its own.
+  init(_ overlay: Overlay, _ scratch: Scratch, isApart: Bool = false) throws(Errno) {
     guard overlay.hasUpper else { throw .readOnly }
     var path = scratch.staging
     try path.append(overlay.work)
@@ -42,7 +47,7 @@ struct Turn {
     }
     descriptor = Int32(truncatingIfNeeded: fd)
     self.overlay = overlay
-    slot = Turn.remember(descriptor)
+    slot = isApart ? -1 : Turn.remember(descriptor)
   }
 
   /// Gives everything back. Exactly once, on every way out (`defer`).
@@ -125,6 +130,11 @@ struct Turn {
     identity = Turn.byte(ofIdentity: ino)
   }
 
+  /// The turn at moving the position of descriptors of an object.
+  func takePosition(_ ino: UInt64) throws(Errno) {
+    try lock(Int64(1) << 32 + Turn.byte(ofIdentity: ino))
+  }
+
   private static func byte(ofIdentity ino: UInt64) -> Int64 {
     Int64(1) << 32 + Int64((ino &* 0x9e37_79b9_7f4a_7c15) >> 33)
   }
@@ -165,6 +175,9 @@ struct Turn {
 
   /// Step 2 for a change that relies on where directories are and moves none.
   func shareEpoch() throws(Errno) { try lock(1 << 20, F_RDLCK) }
+
+  /// Waits until no rename that notes a new place is under way. Alone, or after step 1.
+  func excludeRenames() throws(Errno) { try lock(1 << 20) }
 
   /// Step 3, one directory. True: a holder died in the middle of something, look after it.
   mutating func take(_ directory: PathHash) throws(Errno) -> Bool {

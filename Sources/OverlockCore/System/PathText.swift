@@ -163,6 +163,13 @@ func copyBytes(_ to: UnsafeMutablePointer<UInt8>, _ from: UnsafePointer<UInt8>, 
   }
 
   /// Puts text before what is there (a symbolic link's target before the rest of a walk).
+  /// Without the first bytes.
+  mutating func dropFirst(_ n: Int) throws(Errno) {
+    guard n >= 0, n <= count else { throw .noEntry }
+    for i in 0..<(count - n) { unsafe base[i] = base[i + n] }
+    count -= n
+  }
+
   mutating func prepend(_ text: PathView) throws(Errno) {
     guard count + text.count < capacity else { throw .nameTooLong }
     var i = count - 1

@@ -50,6 +50,13 @@ import CLinux
     _ = unsafe lx_munmap(raw, blockSize)
   }
 
+  init(base: UnsafeMutablePointer<UInt8>) { unsafe self.base = base }
+
+  /// The block of that `address`, which somebody holds.
+  init(address: UInt64) {
+    unsafe base = UnsafeMutablePointer(bitPattern: UInt(address))!
+  }
+
   var address: UInt64 { unsafe UInt64(UInt(bitPattern: base)) }
 
   @inline(__always) private func buffer(_ offset: Int, _ size: Int) -> PathBuffer {

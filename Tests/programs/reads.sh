@@ -1,0 +1,85 @@
+# Descriptors, streams and new mappings of a lower file go on showing the file when another process has
+# copied it up and changed it.
+. "$HERE/lib/harness.bash"
+make_fixture
+needs_program "reads" gcc || exit 0
+
+gcc -O1 -Wall -D_FORTIFY_SOURCE=2 -pthread "$HERE/lib/reads.c" -o "$AUX/reads"
+seq -f '%07.0f' 0 3999 >"$FIXTURE/numbers"
+{ head -c 9000 /dev/zero | tr '\0' x; echo; seq 3000; } >"$FIXTURE/long"
+
+like_plain "every call through an old descriptor shows what another process wrote" <<'BODY'
+"$AUX/reads" calls README
+"$AUX/reads" calls numbers
+BODY
+
+like_plain "every stream goes on with what another process wrote" <<'BODY'
+"$AUX/reads" streams README
+"$AUX/reads" streams long
+BODY
+
+like_plain "four processes that share a position read every byte once while a fifth copies up" <<'BODY'
+"$AUX/reads" shared numbers 4
+BODY
+
+like_plain "record locks on the changed file outlive reads through the old descriptor" <<'BODY'
+"$AUX/reads" locks README
+BODY
+
+for i in '' 2 3; do cp "$FIXTURE/README" "$FIXTURE/old$i"; done
+like_plain "what was changed and then removed or replaced is still shown by who has it open" <<'BODY'
+"$AUX/reads" removed old
+BODY
+
+says "no copy is kept longer than somebody has its origin open" "1 kept
+0 kept" <<'BODY'
+kept() { find "$SCRATCH/work/overlock/kept" -type f | wc -l; }
+exec 7<src/u3.c
+echo changed >>src/u3.c
+rm src/u3.c
+echo "$(OVERLOCK='' kept) kept"
+exec 7<&-
+echo changed >>src/u4.c
+exec 8<src/u5.c
+echo changed >>src/u5.c
+rm src/u4.c src/u5.c
+exec 8<&-
+echo changed >>src/u6.c
+exec 8<src/u6.c
+rm src/u6.c
+echo "$(OVERLOCK='' kept) kept"
+BODY
+
+like_plain "with no descriptor left to open, an old one still shows the changed file" <<'BODY'
+"$AUX/reads" crowded README
+BODY
+
+like_plain "threads and a signal handler on one position read every line once" <<'BODY'
+"$AUX/reads" signals numbers
+BODY
+
+like_plain "asynchronous reads show what another process wrote" <<'BODY'
+"$AUX/reads" aio README
+BODY
+
+# Written through the overlay by one process, followed by another that has had it open all the time.
+like_plain "tail -f prints the lines that another process appends" <<'BODY'
+tail ---disable-inotify -f -s .05 -n 1 README >seen &
+tail=$!
+until [[ -s seen ]]; do :; done
+for i in 1 2 3; do
+  echo "line $i" >>README
+  until grep -q "line $i" seen; do :; done
+done
+kill "$tail"
+wait "$tail" || true
+cat seen
+BODY
+
+like_plain "a shell's redirected input goes on with what others appended" <<'BODY'
+{
+  read -r first
+  echo "more" >>README
+  sort
+} <README
+BODY
