@@ -130,7 +130,7 @@ static void calls(const char *path) {
   say("syscall read", syscall(SYS_read, fd, b, 11), b);
   say("syscall pread64", syscall(SYS_pread64, fd, b, 11, 1), b);
   say("syscall lseek", syscall(SYS_lseek, fd, 0, SEEK_END), NULL);
-  char *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+  char *map = mmap(NULL, (size_t)size + 4096, PROT_READ, MAP_SHARED, fd, 0);
   CHECK(map != MAP_FAILED);
   printf("shared: %.11s\n", map);
   change(append, path);
