@@ -16,7 +16,7 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
         try WorkingDirectory.change(into: &here) { (_) throws(Errno) in
           if node.has(Node.removed), unsafe s.real2.unterminated.pointee == 0 {
             let overlay = Overlay(index: location.overlay)
-            let fd = try overlay.openRemoved(location.path.view, O_PATH)
+            let fd = try overlay.openRemoved(location.path.view, location.ticket, O_PATH)
             defer { _ = lx_close(fd) }
             try check(lx_fchdir(fd))
           } else {

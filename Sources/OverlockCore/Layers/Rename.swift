@@ -201,6 +201,13 @@ extension Overlay {
         } else if to.node.kind == .directory {
           guard try DirectoryListing.isEmpty(toMerge, s2) else { throw .notEmpty }
         }
+        var was = stat()
+        var replaced = to.node.shownInode
+        if !exchange, to.node.kind == .directory {
+          try unsafe check(
+            lx_fstatat(AT_FDCWD, s3.real2.unterminated, &was, AT_SYMLINK_NOFOLLOW))
+          if to.node.layer > 0 { replaced = self.shownInode(was.inode, layer: to.node.layer) }
+        }
         let fromChange = NameChange(self, directory: from.directory, name: from.hash)
         let toChange = NameChange(self, directory: to.directory, name: to.hash)
         defer {
@@ -233,6 +240,12 @@ extension Overlay {
           try? self.noteMoves(
             new, old, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
           throw error
+        }
+        if directories, let log = self.registry?.directoryLog {
+          if !exchange, to.node.kind == .directory {
+            log.noteRemoval(new, id: self.freshName(), inode: replaced, was)
+          }
+          log.noteMove(old, new, exchange: exchange)
         }
         // Descriptors of a lower object that was replaced have to look again.
         if !exchange, to.node.kind != .none { self.registry?.noteCopyUp() }

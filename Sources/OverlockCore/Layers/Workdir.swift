@@ -80,7 +80,7 @@ extension Overlay {
     try path.append(folder.name)
     try path.append(hex: UInt64(Registry.turnIndex(turn)), digits: 3)
     try path.append(dot)
-    try path.append(hex: sequence ?? registry?.nextSequence() ?? lx_realtime_ns())
+    try path.append(hex: sequence ?? freshName())
   }
 
   /// Where the copy of an object is prepared.
@@ -90,6 +90,9 @@ extension Overlay {
     try path.append(WorkFolder.copyup.name)
     try path.append(hex: shown)
   }
+
+  /// A number that no name in the workdir ever had.
+  func freshName() -> UInt64 { registry?.nextSequence() ?? lx_realtime_ns() }
 
   /// The upper's path of a merged path.
   func upperPath(_ rel: PathView, into path: inout PathBuffer) throws(Errno) {
@@ -102,13 +105,14 @@ extension Overlay {
   /// Makes a whiteout under a staging name. On an upper that takes no device nodes: the kernel's
   /// xattr form, which needs `opaque=x` on the directory that it goes to.
   ///
-  /// - Parameter removing: the directory that is to be exchanged for the whiteout, if it is one.
+  /// - Parameter removing: the directory that is to be exchanged for the whiteout, if it is one, and the
+  ///   number that its staging name is to carry.
   func makeWhiteout(
-    turn: PathHash, directory: PathView, removing: PathView? = nil, into path: inout PathBuffer,
-    _ s: Scratch
+    turn: PathHash, directory: PathView, removing: (path: PathView, id: UInt64)? = nil,
+    into path: inout PathBuffer, _ s: Scratch
   ) throws(Errno) {
     if let removing {
-      try stageRemoval(.whiteout, turn: turn, of: removing, into: &path)
+      try stageRemoval(.whiteout, turn: turn, of: removing.path, id: removing.id, into: &path)
     } else {
       try stage(.whiteout, turn: turn, into: &path)
     }

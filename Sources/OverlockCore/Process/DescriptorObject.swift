@@ -79,7 +79,7 @@ enum DescriptorObject {
     let shift = here.count - rel.count
     for i in 0..<rel.count { unsafe here.base[i] = here.base[i + shift] }
     here.count = rel.count
-    if try overlay.followLower(&here, layer: layer) == .removed {
+    if try overlay.followLower(&here, layer: layer).isRemoved {
       var st = stat()
       try unsafe check(lx_fstat(fd, &st))
       let shown = overlay.shownInode(st.inode, layer: layer)

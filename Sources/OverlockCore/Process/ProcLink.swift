@@ -31,7 +31,7 @@ enum ProcLink {
       if removed { link.count -= 10 }
       var here = s.here
       let overlay: Overlay
-      if removed, let index = try WorkingDirectory.readStaged(&link) {
+      if removed, let (index, _) = try WorkingDirectory.readStaged(&link) {
         overlay = Overlay(index: index)
         try here.append(link.view)
       } else {
@@ -40,7 +40,7 @@ enum ProcLink {
         }
         overlay = found
         try here.append(rel)
-        if !removed { removed = try overlay.followLower(&here, layer: layer) == .removed }
+        if !removed { removed = try overlay.followLower(&here, layer: layer).isRemoved }
       }
       var shown = s.rest
       try shown.append(overlay.target)

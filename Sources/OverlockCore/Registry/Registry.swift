@@ -31,17 +31,19 @@ import CLinux
 ///            page fault of a new process brings both
 ///     77824  generations: 1024 turns × 64 words
 ///    602112  lookup cache: 65536 entries of 32 bytes
-///   2699264  end
+///   2699264  renames and removals of directories: a counter, then 255 entries of 512 bytes
+///            (`DirectoryLog`)
+///   2830336  end
 @safe struct Registry {
   let base: UnsafeMutableRawPointer
 
   @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0006 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0007 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
-  static var size: Int { 2_699_264 }
+  static var size: Int { 2_830_336 }
 
   static var turnCount: Int { 1024 }
   static var generationsPerTurn: Int { 64 }
@@ -52,6 +54,7 @@ import CLinux
   static var cacheOffset: Int { 602_112 }
   static var configurationOffset: Int { 12_288 }
   static var configurationSize: Int { 65536 }
+  static var logOffset: Int { 2_699_264 }
 
   @inline(__always) func word(_ offset: Int) -> UnsafeMutablePointer<UInt64> {
     unsafe (base + offset).assumingMemoryBound(to: UInt64.self)
@@ -103,6 +106,9 @@ import CLinux
 
   var positions: UInt64 { unsafe at_load64(word(64)) }
   func notePositionsChange() { _ = unsafe at_add64(word(64), 1) }
+
+  /// Where directories went that have no name any more.
+  var directoryLog: DirectoryLog { DirectoryLog(self) }
 
   /// Whether a lower directory was ever renamed in this overlay: only then has a descriptor of a
   /// lower directory to be looked up in the index of moved directories.
