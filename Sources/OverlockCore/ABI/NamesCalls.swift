@@ -225,6 +225,8 @@ private func linkDescriptor(
       var here = s.here
       switch try DescriptorObject.standing(fd, entry, s) {
       case .removed: throw entry.isDirectory ? .permission : .noEntry
+      case .upper(_, let node) where node.has(Node.removed) && !node.has(Node.indexed):
+        throw entry.isDirectory ? .permission : .noEntry
       case .upper(let group, let node) where node.has(Node.removed):
         // Only other names of its hard-link group are left, and their file in the index.
         guard group.index == overlay.index else { throw .crossDevice }

@@ -48,6 +48,7 @@ extension Overlay {
       if hasEntries("/index") { registry?.noteIndex() }
       registry?.noteUncontested { !hasEntries("/contested") }
       sweepAbandoned()
+      forgetStandIns()
     }
   }
 

@@ -19,10 +19,12 @@ extension Overlay {
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
       if !hidden {
+        self.keepAttributes(c.upper, node, turn: c.look.directory)
         try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
         if let noted { self.dropNote(inode: noted) }
         return
       }
+      self.keepAttributes(c.upper, node, turn: c.look.directory)
       var staged = c.s2.staging
       try self.makeWhiteout(
         turn: c.look.directory, directory: c.rel.parent, into: &staged, c.s)

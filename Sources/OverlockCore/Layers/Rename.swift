@@ -233,6 +233,7 @@ extension Overlay {
               lx_renameat2(
                 AT_FDCWD, oldPath.cString, AT_FDCWD, newPath.cString, UInt32(RENAME_EXCHANGE)))
           } else {
+            self.keepAttributes(newPath, to.node, turn: oldParent)
             try self.move(oldPath, newPath, from.node, to.node, old, new, oldParent, s2)
           }
         } catch {

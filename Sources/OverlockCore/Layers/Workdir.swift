@@ -12,6 +12,7 @@ import CLinux
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
 ///     contested/ lower objects that may be locked though copied up (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
+///     removed/  attributes of objects without a name (`StandIn`)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
 ///     origins/  what links and special files cannot have as xattrs     (lasting)
 ///

@@ -56,7 +56,8 @@ enum DescriptorObject {
   enum Standing {
     /// It is still what the merged tree shows, or no object of an overlay.
     case current
-    /// It was copied up: the real path is in `s.real2`. `Node.removed`: only other names are left.
+    /// It was copied up: the real path is in `s.real2`. `Node.removed`: only other names of its hard-link
+    /// group are left (`Node.indexed`), or its attributes.
     case upper(Overlay, Node)
     /// It has no name left.
     case removed
@@ -83,10 +84,12 @@ enum DescriptorObject {
       var st = stat()
       try unsafe check(lx_fstat(fd, &st))
       let shown = overlay.shownInode(st.inode, layer: layer)
-      guard st.type != S_IFDIR, st.links > 1, try overlay.isIndexed(shown, s) else {
+      var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.removed)
+      if st.type != S_IFDIR, st.links > 1, try overlay.isIndexed(shown, s) {
+        node.flags |= Node.indexed
+      } else if try !overlay.findStandIn(shown, s) {
         return .removed
       }
-      var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.indexed | Node.removed)
       node.shownInode = shown
       return .upper(overlay, node)
     }

@@ -15,9 +15,12 @@ import CLinux
 
   init(_ registry: Registry) { self.registry = registry }
 
-  private enum Word { static let ticket = 0, id = 1, inode = 2, kind = 3, owner = 4, lengths = 5 }
+  private enum Word {
+    static let ticket = 0, id = 1, inode = 2, kind = 3, owner = 4, accessed = 5, modified = 6
+    static let lengths = 7
+  }
   private static var words: Int { 63 }
-  private static var textSize: Int { (words - 6) * 8 }
+  private static var textSize: Int { (words - 1 - Word.lengths) * 8 }
   private static var slots: UInt64 { 255 }
 
   enum Kind: UInt64 { case moved = 1, exchanged, removed, tooLong }
@@ -54,7 +57,23 @@ import CLinux
     entry.memory[Word.inode] = inode
     entry.memory[Word.kind] = Kind.removed.rawValue | UInt64(st.st_mode & 0o7777) << 8
     entry.memory[Word.owner] = UInt64(st.st_uid) | UInt64(st.st_gid) << 32
+    entry.memory[Word.accessed] = DirectoryLog.packed(st.st_atim)
+    entry.memory[Word.modified] = DirectoryLog.packed(st.st_mtim)
     write(&entry, path, path.prefix(0))
+  }
+
+  private static func packed(_ time: timespec) -> UInt64 {
+    UInt64(bitPattern: Int64(time.tv_sec)) &* 1_000_000_000 &+ UInt64(bitPattern: Int64(time.tv_nsec))
+  }
+
+  private static func time(_ packed: UInt64) -> timespec {
+    var seconds = Int64(bitPattern: packed) / 1_000_000_000
+    var rest = Int64(bitPattern: packed) % 1_000_000_000
+    if rest < 0 {
+      seconds -= 1
+      rest += 1_000_000_000
+    }
+    return timespec(tv_sec: Int(seconds), tv_nsec: Int(rest))
   }
 
   private func write(_ entry: inout Entry, _ first: PathView, _ second: PathView) {
@@ -111,6 +130,8 @@ import CLinux
     var inode: UInt64
     var mode: UInt32
     var owner: (uid: UInt32, gid: UInt32)
+    var accessed: timespec
+    var modified: timespec
     /// So much of its path is a directory that is there.
     var live: Int
     /// The entry of its parent, if that was removed too.
@@ -140,7 +161,9 @@ import CLinux
     var trace = Trace(
       ticket: ticket, id: entry.memory[Word.id], inode: entry.memory[Word.inode],
       mode: UInt32(entry.memory[Word.kind] >> 8 & 0o7777),
-      owner: (UInt32(owner & 0xffff_ffff), UInt32(owner >> 32)), live: path.view.parent.count,
+      owner: (UInt32(owner & 0xffff_ffff), UInt32(owner >> 32)),
+      accessed: DirectoryLog.time(entry.memory[Word.accessed]),
+      modified: DirectoryLog.time(entry.memory[Word.modified]), live: path.view.parent.count,
       parent: 0)
     let head = unsafe at_load64(registry.word(Registry.logOffset))
     guard head >= ticket, head - ticket < DirectoryLog.slots else { return nil }

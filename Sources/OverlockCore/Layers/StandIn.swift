@@ -1,0 +1,126 @@
+import CLinux
+
+/// What became of lower objects that have lost their name, for descriptors that still have them open.
+///
+/// The copy of such an object is gone with its name, and nobody knows whether a descriptor of the lower
+/// inode is left. `workdir/overlock/removed/<slot>` stands in for it: an object without data that has the
+/// attributes, and takes the changes of them, that the descriptor's object would. It is made when the last
+/// name of a copy goes, and of what was never copied up when a descriptor changes it. Its origin says
+/// whose it is; there is a fixed number of slots, a later object takes the place of an earlier one, and
+/// whatever has none is shown as it was on its lower.
+///
+/// Prepared under a staging name and put in its slot by one rename: under the turn of the object's
+/// directory, or that of its identity where it has no name any more.
+extension Overlay {
+  private static var slots: UInt64 { 256 }
+
+  private func standInPath(_ shown: UInt64, into path: inout PathBuffer) throws(Errno) {
+    path.count = 0
+    try path.append(work)
+    try path.append("/removed/")
+    try path.append(hex: (shown ^ shown >> 24) % Overlay.slots, digits: 2)
+  }
+
+  /// Whether there is one for the object; its path is then in `s.real2`.
+  func findStandIn(_ shown: UInt64, _ s: Scratch) throws(Errno) -> Bool {
+    if has(OVL_NO_XATTRS) { return false }
+    var path = s.real2
+    try standInPath(shown, into: &path)
+    return unsafe origin(path.cString) == shown
+  }
+
+  /// Keeps the attributes of a copy whose last name is about to go. What cannot be kept (a full disk) is
+  /// lost with the copy: removing a name must not fail for it.
+  func keepAttributes(_ real: PathBuffer, _ node: Node, turn: PathHash) {
+    guard node.layer == 0, node.kind == .file, node.shownInode != 0, !node.has(Node.indexed),
+      !has(OVL_NO_XATTRS)
+    else { return }
+    try? withScratch { (s) throws(Errno) in
+      var source = s.real2
+      try source.append(real.view)
+      var st = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, source.cString, &st, AT_SYMLINK_NOFOLLOW))
+      if st.type == S_IFREG, st.links == 1 {
+        try self.makeStandIn(node.shownInode, like: source, st, turn, s)
+      }
+    }
+  }
+
+  /// The stand-in of an object that is only on a lower, and nowhere in the merged tree: makes it if there is
+  /// none. Its path is then in `s.real2`, where the object's was.
+  func standIn(_ shown: UInt64, _ s: Scratch) throws(Errno) {
+    if has(OVL_NO_XATTRS) { throw .noEntry }
+    try withScratch { (s2) throws(Errno) in
+      var source = s2.real2
+      try source.append(s.real2.written.view)
+      var turn = try Turn(self, s2)
+      defer { turn.release() }
+      try turn.takeIdentity(shown)
+      if try self.findStandIn(shown, s) { return }
+      var st = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, source.cString, &st, AT_SYMLINK_NOFOLLOW))
+      var hash = self.emptyHash
+      hash.appendComponents(source.view)
+      _ = try turn.take(hash)
+      try self.makeStandIn(shown, like: source, st, hash, s2)
+      guard try self.findStandIn(shown, s) else { throw .noEntry }
+    }
+  }
+
+  /// - Parameter turn: a directory whose turn is held.
+  private func makeStandIn(
+    _ shown: UInt64, like source: PathBuffer, _ st: stat, _ turn: PathHash, _ s: Scratch
+  ) throws(Errno) {
+    var staged = s.here
+    try stage(.gone, turn: turn, into: &staged)
+    let to = unsafe staged.cString
+    if st.type == S_IFDIR {
+      try unsafe check(lx_mkdirat(AT_FDCWD, to, 0o700))
+    } else {
+      let fd = Int32(
+        truncatingIfNeeded: try unsafe check(
+          lx_openat(AT_FDCWD, to, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0o600)))
+      _ = lx_ftruncate(fd, st.st_size)
+      _ = lx_close(fd)
+    }
+    Fault.step()
+    do throws(Errno) {
+      try unsafe copyAttributes(to, from: source.cString, st, shown: shown, s)
+      try unsafe copyTimes(to, st)
+      Fault.step()
+      var slot = s.real
+      try standInPath(shown, into: &slot)
+      var r = unsafe lx_owner_rename(to, slot.cString, 0)
+      if r < 0 {
+        // Another kind of object has the slot.
+        try removeStaged(slot)
+        r = unsafe lx_owner_rename(to, slot.cString, 0)
+      }
+      try check(r)
+    } catch {
+      try? removeStaged(staged)
+      throw error
+    }
+  }
+
+  /// Nobody is in the overlay who could have such a descriptor.
+  func forgetStandIns() {
+    try? withScratch { (s) throws(Errno) in
+      var folder = s.real2
+      try folder.append(self.work)
+      try folder.append("/removed")
+      let opened = try unsafe check(
+        lx_openat(AT_FDCWD, folder.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
+      let fd = Int32(truncatingIfNeeded: opened)
+      defer { _ = lx_close(fd) }
+      try folder.append(slash)
+      let length = folder.count
+      try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
+        folder.count = length
+        try folder.append(name)
+        try? self.removeStaged(folder)
+        return true
+      }
+    }
+  }
+}
