@@ -204,11 +204,25 @@ public func ovlLink(
       return try check(r)
     }
     if from.overlay != to.overlay {
+      if let old = unsafe old, let fd = RemovedDirectory.ownDescriptor(unsafe PathView(old)) {
+        try requireName(fd)
+      }
       return try CrossBorder.link(from, to, flags: flags, s)
     }
     try Overlay(index: from.overlay).link(from.path.view, to.path.view)
     return 0
   }
+}
+
+/// The file of a hard-link group in the index is nobody's name: without others it has none.
+private func requireName(_ fd: Int32) throws(Errno) {
+  let entry = DescriptorTable.entry(fd)
+  guard entry.isOurs, !entry.isLower, entry.ino != 0 else { return }
+  var st = stat()
+  try unsafe check(lx_fstat(fd, &st))
+  if st.type != S_IFREG || st.links == 0 { return }
+  unsafe ovlFDFixStat(fd, &st)
+  if st.links == 0 { throw .noEntry }
 }
 
 /// linkat(fd, "", …, AT_EMPTY_PATH): the descriptor's object, which is not to be a lower inode.
@@ -244,6 +258,7 @@ private func linkDescriptor(
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
+        try requireName(fd)
         // It goes on showing its origin's inode number.
         if entry.ino != 0 { try overlay.markParentImpure(rel, s) }
         _ = try unsafe overlay.create(rel, isNew: false) {

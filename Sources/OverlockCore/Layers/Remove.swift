@@ -105,13 +105,11 @@ extension Overlay {
         guard look.node.kind == .directory else { throw .notDirectory }
         let hides = look.node.layer > 0 || look.node.has(Node.below)
         var was = stat()
-        if lowersToo {
-          try unsafe check(
-            lx_fstatat(AT_FDCWD, s.real2.unterminated, &was, AT_SYMLINK_NOFOLLOW))
-        }
+        try unsafe check(lx_fstatat(AT_FDCWD, s.real2.unterminated, &was, AT_SYMLINK_NOFOLLOW))
         let shown =
           look.node.layer > 0
-          ? self.shownInode(was.inode, layer: look.node.layer) : look.node.shownInode
+          ? self.shownInode(was.inode, layer: look.node.layer)
+          : look.node.shownInode != 0 ? look.node.shownInode : was.inode
         let id = self.freshName()
         func log() { self.registry?.directoryLog.noteRemoval(rel, id: id, inode: shown, was) }
         var upper = s2.real

@@ -37,7 +37,11 @@ extension Overlay {
       if isThere, look.node.kind != .directory {
         if look.node.layer > 0, s.real2.written.view.equals(real.view) { return name }
         // Not every object can carry its origin.
-        if look.node.layer == 0, look.node.shownInode == 0 { return name }
+        if look.node.layer == 0, look.node.shownInode == 0,
+          look.node.kind != .file || self.has(OVL_NO_XATTRS)
+        {
+          return name
+        }
       }
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW))
@@ -65,6 +69,25 @@ extension Overlay {
       guard try log.trace(ticket, into: &traced) != nil else { return 0 }
       try path.set(traced.view)
       return ticket
+    }
+  }
+
+  /// stat of a directory that was removed together with what led to it. Errors: ENOENT nobody knows.
+  func describeRemoved(_ ticket: UInt64, _ st: inout stat) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var path = s.here
+      guard let log = self.registry?.directoryLog, let was = try log.trace(ticket, into: &path)
+      else { throw .noEntry }
+      st = stat()
+      st.device = self.device
+      st.inode = was.inode
+      st.st_mode = S_IFDIR | was.mode
+      st.st_uid = was.owner.uid
+      st.st_gid = was.owner.gid
+      st.st_blksize = 4096
+      st.st_atim = was.accessed
+      st.st_mtim = was.modified
+      st.st_ctim = was.modified
     }
   }
 
@@ -138,7 +161,9 @@ extension Overlay {
       text = text.from(end + 1)
     }
     let below = text.firstSlash ?? text.count
-    guard below > 21, text[3] == dot, text[20] == dot else { return nil }
+    guard below >= 20, text[3] == dot, below == 20 || below > 21 && text[20] == dot else {
+      return nil
+    }
     rel.count = 0
     var i = 21
     while i < below {
@@ -154,6 +179,7 @@ extension Overlay {
     if let id = hexadecimal(text.from(4).prefix(16)) {
       ticket = try traceRemoval(id: id, into: &rel)
     }
+    if below == 20, ticket == 0 { return nil }
     try rel.append(text.from(below))
     return Staged(ticket: below == text.count ? ticket : 0, isBelow: below < text.count)
   }

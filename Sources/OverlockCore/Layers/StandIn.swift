@@ -87,6 +87,7 @@ extension Overlay {
     do throws(Errno) {
       try unsafe copyAttributes(to, from: source.cString, st, shown: shown, s)
       try unsafe copyTimes(to, st)
+      if st.type == S_IFDIR { try unsafe becomeRemoved(to, shown, s) }
       Fault.step()
       var slot = s.real
       try standInPath(shown, into: &slot)
@@ -101,6 +102,22 @@ extension Overlay {
       try? removeStaged(staged)
       throw error
     }
+  }
+
+  /// What a directory was when it was removed: its copy is gone, the log knows.
+  private func becomeRemoved(_ path: UnsafePointer<CChar>, _ shown: UInt64, _ s: Scratch)
+    throws(Errno)
+  {
+    var name = s.link
+    guard let log = registry?.directoryLog, let ticket = log.find(inode: shown),
+      let was = try log.trace(ticket, into: &name)
+    else { return }
+    _ = unsafe lx_fchownat(AT_FDCWD, path, was.owner.uid, was.owner.gid, AT_SYMLINK_NOFOLLOW)
+    try unsafe check(lx_fchmodat(AT_FDCWD, path, was.mode))
+    var st = stat()
+    st.st_atim = was.accessed
+    st.st_mtim = was.modified
+    try unsafe copyTimes(path, st)
   }
 
   /// Nobody is in the overlay who could have such a descriptor.
