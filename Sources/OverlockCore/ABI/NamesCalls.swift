@@ -238,9 +238,9 @@ private func linkDescriptor(
     try withScratch { (s) throws(Errno) in
       var here = s.here
       switch try DescriptorObject.standing(fd, entry, s) {
-      case .removed: throw entry.isDirectory ? .permission : .noEntry
+      case .removed: throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
       case .upper(_, let node) where node.has(Node.removed) && !node.has(Node.indexed):
-        throw entry.isDirectory ? .permission : .noEntry
+        throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
       case .upper(let group, let node) where node.has(Node.removed):
         // Only other names of its hard-link group are left, and their file in the index.
         guard group.index == overlay.index else { throw .crossDevice }

@@ -41,6 +41,17 @@ public func ovlFchdir(_ fd: Int32) -> Int {
   bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
       var here = s.here
+      if lx_geteuid() != 0, DescriptorTable.entry(fd).isLower {
+        // The kernel asks the lower directory, the copy decides.
+        let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
+        if position.overlay >= 0, !position.removed {
+          var merge = Merge(Overlay(index: position.overlay), s)
+          let look = try Overlay(index: position.overlay).lookup(here.view, s, merge: &merge)
+          if look.isWhole, look.node.kind == .directory, look.node.layer == 0 {
+            try unsafe Permission.access(s.real2.unterminated, X_OK)
+          }
+        }
+      }
       try WorkingDirectory.change(into: &here) { (path) throws(Errno) in
         try check(lx_fchdir(fd))
         let position = try? WorkingDirectory.ofDescriptor(fd, into: &path)

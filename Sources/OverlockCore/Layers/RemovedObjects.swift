@@ -34,17 +34,19 @@ extension Overlay {
       var real = s.here
       try real.append(self.layerPath(layer))
       try real.appendBelow(raw.view)
-      if isThere, look.node.kind != .directory {
-        if look.node.layer > 0, s.real2.written.view.equals(real.view) { return name }
-        // Not every object can carry its origin.
-        if look.node.layer == 0, look.node.shownInode == 0,
-          look.node.kind != .file || self.has(OVL_NO_XATTRS)
-        {
-          return name
-        }
+      if isThere, look.node.layer > 0, look.node.kind != .directory,
+        s.real2.written.view.equals(real.view)
+      {
+        return name
       }
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW))
+      // Not every object can carry its origin.
+      if isThere, look.node.layer == 0, look.node.shownInode == 0, st.type != S_IFDIR,
+        look.node.kind == Kind(mode: st.st_mode), st.type != S_IFREG || self.has(OVL_NO_XATTRS)
+      {
+        return name
+      }
       let shown = self.shownInode(st.inode, layer: layer)
       if isThere, look.node.kind != .directory, look.node.layer == 0,
         look.node.shownInode == shown

@@ -57,6 +57,7 @@ struct RemovedDirectory {
 
   /// The descriptor behind /proc/self/fd/N, or AT_FDCWD for /proc/self/cwd.
   static func ownDescriptor(_ link: PathView) -> Int32? {
+    guard link.hasPrefix("/proc/") else { return nil }
     var rest = link.from(6)
     guard let end = rest.firstSlash else { return nil }
     let who = rest.prefix(end)
