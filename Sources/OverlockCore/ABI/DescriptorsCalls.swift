@@ -193,7 +193,8 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
 /// struct statx_timestamp.
 private func store(_ time: timespec, _ field: UnsafeMutableRawPointer) {
   unsafe field.storeBytes(of: Int64(time.tv_sec), as: Int64.self)
-  unsafe field.storeBytes(of: UInt32(truncatingIfNeeded: time.tv_nsec), toByteOffset: 8, as: UInt32.self)
+  unsafe field.storeBytes(
+    of: UInt32(truncatingIfNeeded: time.tv_nsec), toByteOffset: 8, as: UInt32.self)
 }
 
 @c(ovl_listing_of)

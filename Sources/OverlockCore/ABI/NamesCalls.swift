@@ -151,7 +151,7 @@ public func ovlRename(
       if to.trailing, target.kind != .directory || flags & UInt32(RENAME_EXCHANGE) == 0 {
         throw .notDirectory
       }
-    } else if to.trailing, target.kind != .none, target.kind != .directory {
+    } else if to.trailing, flags & UInt32(RENAME_EXCHANGE) != 0, target.kind != .directory {
       throw .notDirectory
     }
     if target.has(Node.removed) { throw .noEntry }
@@ -197,7 +197,8 @@ public func ovlLink(
     }
     if from.overlay >= 0, from.lookup.node.has(Node.removed) {
       if from.lookup.node.kind == .directory { throw .permission }
-      guard let old = unsafe old, let fd = RemovedDirectory.ownDescriptor(unsafe PathView(old)) else {
+      guard let old = unsafe old, let fd = RemovedDirectory.ownDescriptor(unsafe PathView(old))
+      else {
         throw .noEntry
       }
       let r = unsafe linkDescriptor(fd, newDirfd, new, AT_EMPTY_PATH)

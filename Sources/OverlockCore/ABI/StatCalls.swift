@@ -67,7 +67,7 @@ private func statSlowly(
     }
     let node = try existing(location)
     let overlay = Overlay(index: location.overlay)
-    if unsafe node.has(Node.removed) && s.real2.unterminated.pointee == 0 {
+    if location.isLost {
       try unsafe overlay.describeRemoved(location.ticket, &st.pointee)
       return 0
     }
@@ -121,7 +121,7 @@ public func ovlStatx(
           return unsafe lx_statx(AT_FDCWD, location.path.terminated, flags, mask, buffer)
         }
         let node = try existing(location)
-        if unsafe node.has(Node.removed) && s.real2.unterminated.pointee == 0 {
+        if location.isLost {
           var st = stat()
           try Overlay(index: location.overlay).describeRemoved(location.ticket, &st)
           unsafe lx_statx_from(&st, buffer)

@@ -14,7 +14,7 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
         guard node.kind == .directory else { throw .notDirectory }
         var here = location.path
         try WorkingDirectory.change(into: &here) { (_) throws(Errno) in
-          if node.has(Node.removed), unsafe s.real2.unterminated.pointee == 0 {
+          if location.isLost {
             let overlay = Overlay(index: location.overlay)
             let fd = try overlay.openRemoved(location.path.view, location.ticket, O_PATH)
             defer { _ = lx_close(fd) }

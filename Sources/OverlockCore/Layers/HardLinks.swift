@@ -284,7 +284,9 @@ extension Overlay {
     }
     if look.node.layer > 0 {
       try checkLink(s)
-      if lx_geteuid() != 0 { try withScratch { (s) throws(Errno) in try self.mayChange(new.parent, s) } }
+      if lx_geteuid() != 0 {
+        try withScratch { (s) throws(Errno) in try self.mayChange(new.parent, s) }
+      }
     }
     let target = try lookup(new, s, merge: &merge)
     if target.isWhole, target.node.kind != .none { throw .exists }

@@ -138,6 +138,7 @@ extension Overlay {
           }
         }
         Fault.step()
+        self.keepAttributes(ofDirectory: shown, was, merge, turn: parentHash)
         var staged = s2.staging
         if !hides {
           // Whiteouts are left in it, and lowers that a redirect leads to: it goes as a whole.

@@ -46,6 +46,38 @@ extension Overlay {
     }
   }
 
+  /// The same of a directory that is about to be removed, if it has attributes that the log of directories
+  /// does not hold; `merge` stands at it.
+  func keepAttributes(ofDirectory shown: UInt64, _ st: stat, _ merge: Merge, turn: PathHash) {
+    if has(OVL_NO_XATTRS) { return }
+    try? withScratch { (s2) throws(Errno) in
+      var source = s2.real2
+      try merge.realPath(0, into: &source)
+      let list = unsafe UnsafeMutableRawPointer(s2.spare).assumingMemoryBound(to: CChar.self)
+      let n = try unsafe check(lx_listxattr(source.cString, list, Scratch.spareSize, 1))
+      var at = 0
+      while at < n {
+        let name = unsafe PathView(UnsafePointer(list + at))
+        if !OverlayAttribute.isHidden(name) {
+          return try self.makeStandIn(shown, like: source, st, turn, s2)
+        }
+        at += name.count + 1
+      }
+    }
+  }
+
+  /// The stand-in of a removed directory, by its entry in the log: its path in `s.real2`, if there is one.
+  /// Returns the inode number that the directory showed, or 0.
+  func standIn(ofTicket ticket: UInt64, _ s: Scratch) throws(Errno) -> UInt64 {
+    let inode = try withScratch { (s2) throws(Errno) -> UInt64 in
+      var path = s2.here
+      return try self.registry?.directoryLog.trace(ticket, into: &path)?.inode ?? 0
+    }
+    if inode == 0 { return 0 }
+    if try !findStandIn(inode, s) { unsafe s.real2.base.pointee = 0 }
+    return inode
+  }
+
   /// The stand-in of an object that is only on a lower, and nowhere in the merged tree: makes it if there is
   /// none. Its path is then in `s.real2`, where the object's was.
   func standIn(_ shown: UInt64, _ s: Scratch) throws(Errno) {
@@ -62,14 +94,17 @@ extension Overlay {
       var hash = self.emptyHash
       hash.appendComponents(source.view)
       _ = try turn.take(hash)
-      try self.makeStandIn(shown, like: source, st, hash, s2)
+      try self.makeStandIn(shown, like: source, st, hash, removed: true, s2)
       guard try self.findStandIn(shown, s) else { throw .noEntry }
     }
   }
 
-  /// - Parameter turn: a directory whose turn is held.
+  /// - Parameters:
+  ///   - turn: a directory whose turn is held.
+  ///   - removed: the source is what it was before it was copied up.
   private func makeStandIn(
-    _ shown: UInt64, like source: PathBuffer, _ st: stat, _ turn: PathHash, _ s: Scratch
+    _ shown: UInt64, like source: PathBuffer, _ st: stat, _ turn: PathHash, removed: Bool = false,
+    _ s: Scratch
   ) throws(Errno) {
     var staged = s.here
     try stage(.gone, turn: turn, into: &staged)
@@ -87,7 +122,7 @@ extension Overlay {
     do throws(Errno) {
       try unsafe copyAttributes(to, from: source.cString, st, shown: shown, s)
       try unsafe copyTimes(to, st)
-      if st.type == S_IFDIR { try unsafe becomeRemoved(to, shown, s) }
+      if removed, st.type == S_IFDIR { try unsafe becomeRemoved(to, shown, s) }
       Fault.step()
       var slot = s.real
       try standInPath(shown, into: &slot)

@@ -183,7 +183,7 @@ enum Open {
   ) throws(Errno) -> Int {
     let overlay = Overlay(index: location.overlay)
     var made: Int
-    if unsafe location.lookup.node.layer > 0 || s.real2.unterminated.pointee == 0 {
+    if location.lookup.node.layer > 0 || location.isLost {
       // Nothing is made in a lower.
       let fd = try overlay.openRemoved(location.path.view, location.ticket, O_PATH | O_CLOEXEC)
       defer { _ = lx_close(fd) }
@@ -271,7 +271,7 @@ enum Open {
     }
     if node.has(Node.removed) {
       // Only /proc or "." lead there.
-      if unsafe s.real2.unterminated.pointee == 0 {
+      if location.isLost {
         let fd = try overlay.openRemoved(rel, location.ticket, flags)
         return register(Int(fd), overlay, node, rel)
       }

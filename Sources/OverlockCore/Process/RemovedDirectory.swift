@@ -177,8 +177,11 @@ struct RemovedDirectory {
     var node = Node(.directory, layer: position.layer, flags: Node.removed)
     var real = scratch.real2
     if handle.count == 0 {
-      // It is there, and the kernel finds nothing at an empty path.
+      // The kernel finds nothing at an empty path.
       _ = unsafe real.cString
+      if overlay >= 0 {
+        node.shownInode = try Overlay(index: overlay).standIn(ofTicket: position.ticket, scratch)
+      }
     } else if overlay >= 0 {
       try real.append(handle.view)
       try real.append("/.")
@@ -187,6 +190,7 @@ struct RemovedDirectory {
     }
     return Location(
       overlay: overlay, path: here, lookup: Lookup(removed: node, at: here.view), trailing: true,
-      last: last, touched: touched && overlay >= 0, removed: overlay < 0, ticket: position.ticket)
+      last: last, touched: touched && overlay >= 0, removed: overlay < 0,
+      ticket: position.ticket, isLost: handle.count == 0)
   }
 }

@@ -17,6 +17,8 @@ struct Location {
   var removed = false
   /// Of a removed directory: its entry in the log of directories, or 0.
   var ticket = UInt64(0)
+  /// It was removed together with what leads to it: the real path is that of its stand-in, or empty.
+  var isLost = false
 
   /// What the last component was: some calls refuse "." and "..".
   enum Last { case name, dot, dotDot, root }

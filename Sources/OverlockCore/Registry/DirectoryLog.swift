@@ -63,7 +63,8 @@ import CLinux
   }
 
   private static func packed(_ time: timespec) -> UInt64 {
-    UInt64(bitPattern: Int64(time.tv_sec)) &* 1_000_000_000 &+ UInt64(bitPattern: Int64(time.tv_nsec))
+    UInt64(bitPattern: Int64(time.tv_sec)) &* 1_000_000_000
+      &+ UInt64(bitPattern: Int64(time.tv_nsec))
   }
 
   private static func time(_ packed: UInt64) -> timespec {
@@ -222,7 +223,8 @@ import CLinux
       let at = from + i
       guard
         path.view[i]
-          == UInt8(truncatingIfNeeded: entry.memory[Word.lengths + 1 + at / 8] >> UInt64(at % 8 * 8))
+          == UInt8(
+            truncatingIfNeeded: entry.memory[Word.lengths + 1 + at / 8] >> UInt64(at % 8 * 8))
       else { return false }
     }
     return true
