@@ -119,6 +119,7 @@ extension Overlay {
         self.registry?.notePositionsChange()
         defer { self.registry?.notePositionsChange() }
         if !hides, look.node.has(Node.single) {
+          self.keepAttributes(ofDirectory: shown, was, merge, turn: parentHash)
           let r = unsafe lx_unlinkat(AT_FDCWD, upper.cString, AT_REMOVEDIR)
           if r != -Int(ENOTEMPTY) {
             try check(r)
