@@ -102,9 +102,11 @@ def _mount_upper(world: OverlockWorld, case: Case, truth: Run, checked: Run,
 
 def _forget_unread(final: dict[str, Record], shown: dict[str, Record]) -> None:
     """The mounted tree is read by root: takes from it what the worker could not read of its own."""
-    closed = {path for path, record in final.items() if "unlistable" in record}
+    closed = {path for path, record in final.items()
+              if {"unlistable", "unreachable"} & record.keys()}
     for path in list(shown):
-        if any(path.startswith(f"{directory}/") for directory in closed) and path not in final:
+        inside = "." in closed or any(path.startswith(f"{directory}/") for directory in closed)
+        if inside and path not in final:
             del shown[path]
     for path, record in final.items():
         if path not in shown:
@@ -116,6 +118,5 @@ def _forget_unread(final: dict[str, Record], shown: dict[str, Record]) -> None:
                 shown[path][name] = record[name]
         if "unreadable" in record:
             for name in ("content", "target", "xattrs"):
-                if name in record:
-                    continue
-                shown[path].pop(name, None)
+                if name not in record:
+                    shown[path].pop(name, None)
