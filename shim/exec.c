@@ -130,6 +130,7 @@ static long execve_or_shell(const char *path, char *const argv[], char *const en
 
 long ovl_find_program(const char *file, char candidate[OVL_CANDIDATE_MAX], const char **rest) {
   const size_t length = strlen(file);
+  if (length == 0) return -ENOENT;
   if (length > NAME_MAX) return -ENAMETOOLONG;
   long failure = -ENOENT;
   for (const char *at = *rest; at != NULL;) {

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from compare import Comparer, Difference
+from manifest import Record
 from run import Run, run
 from tree import Case
 from worlds import WORLDS, OverlockWorld, Settings, Yard
@@ -88,6 +89,7 @@ def _mount_upper(world: OverlockWorld, case: Case, truth: Run, checked: Run,
     if shown is None or truth.final is None:
         verdict.notes.append(f"upper not mounted: {reason}")
         return
+    _forget_unread(truth.final, shown)
     linked = {path for path, record in truth.final.items() if record.get("nlink", 1) > 1}
     linked |= {path for layer in case.layers for path, entry in layer.items() if entry.group}
     comparer = Comparer(truth, checked)
@@ -96,3 +98,25 @@ def _mount_upper(world: OverlockWorld, case: Case, truth: Run, checked: Run,
              for one in comparer.found]
     verdict.differences += [one for one in found
                             if not any(known in one.signature() for known in plan.ignore)]
+
+
+def _forget_unread(final: dict[str, Record], shown: dict[str, Record]) -> None:
+    """The mounted tree is read by root: takes from it what the worker could not read of its own."""
+    closed = {path for path, record in final.items()
+              if {"unlistable", "unreachable"} & record.keys()}
+    for path in list(shown):
+        inside = "." in closed or any(path.startswith(f"{directory}/") for directory in closed)
+        if inside and path not in final:
+            del shown[path]
+    for path, record in final.items():
+        if path not in shown:
+            continue
+        if "unreachable" in record:
+            shown[path] = record
+        for name in ("unlistable", "unreadable"):
+            if name in record:
+                shown[path][name] = record[name]
+        if "unreadable" in record:
+            for name in ("content", "target", "xattrs"):
+                if name not in record:
+                    shown[path].pop(name, None)

@@ -55,6 +55,7 @@ def arguments() -> argparse.Namespace:
                         help="liboverlock.so; without it, no overlock world")
     parser.add_argument("--seeds", type=int, help="how many seeds (default: 10, or 1 with --seed)")
     parser.add_argument("--seed", type=int, help="the first seed (default: 1)")
+    parser.add_argument("--also", default="", metavar="SEEDS", help="further seeds, comma-separated")
     parser.add_argument("--operations", type=int, default=400, help="operations a seed")
     parser.add_argument("--worlds", default="", help="of plain,overlock,kernel,control")
     parser.add_argument("--truth", choices=["plain"], default="plain")
@@ -184,7 +185,8 @@ def cases(options: argparse.Namespace) -> list[int | Case]:
             return [Case.from_json(json.load(file))]
     first = options.seed if options.seed is not None else 1
     count = options.seeds or (1 if options.seed is not None else 10)
-    return list(range(first, first + count))
+    also = [int(seed) for seed in options.also.split(",") if seed]
+    return list(dict.fromkeys([*range(first, first + count), *also]))
 
 
 def main() -> int:

@@ -30,22 +30,25 @@ __attribute__((noinline, unused)) static long lx_run_apart(void (*body)(void *),
 
 struct lx_open_question {
   const char *path;
-  int yes;
+  int answer;
 };
 __attribute__((unused)) static void lx_ask_open(void *question) {
   struct lx_open_question *q = question;
   const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
   const long fd = lx_openat(AT_FDCWD, q->path, flags, 0);
-  if (fd < 0)
-    q->yes = fd == -EWOULDBLOCK; /* somebody's lease */
-  else
-    q->yes = lx_call6(SYS_fcntl, fd, F_SETLEASE, F_WRLCK, 0, 0, 0) == -EAGAIN;
+  long r = fd;
+  if (fd >= 0) {
+    r = lx_call6(SYS_fcntl, fd, F_SETLEASE, F_WRLCK, 0, 0, 0);
+    if (r == -EAGAIN) r = -EWOULDBLOCK;
+  }
+  /* To open it is refused where somebody has a lease. */
+  q->answer = r == -EWOULDBLOCK ? 1 : r >= 0 || r == -ENOENT ? 0 : -1;
 }
-/* 1: a file is open somewhere. 0: nowhere, or there is no way to tell. In a child, since a lease that somebody
+/* 1: a file is open somewhere. 0: nowhere. -1: there is no way to tell. In a child, since a lease that somebody
  * breaks at this very moment raises a signal, by which a program ends. */
 static inline int lx_is_open_elsewhere(const char *path) {
-  struct lx_open_question question = {path, 0};
-  return lx_run_apart(lx_ask_open, &question) == 0 && question.yes;
+  struct lx_open_question question = {path, -1};
+  return lx_run_apart(lx_ask_open, &question) == 0 ? question.answer : -1;
 }
 
 static inline long lx_data_apart(struct ovl_data_call *call) {

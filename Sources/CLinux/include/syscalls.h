@@ -343,6 +343,28 @@ static inline unsigned lx_major(uint64_t d) {
 static inline unsigned lx_minor(uint64_t d) {
   return (unsigned)((d & 0xff) | ((d >> 12) & ~0xffULL));
 }
+/* What stat says, as statx's basic statistics; `buffer` is a struct statx. */
+static inline void lx_statx_from(const struct stat *s, void *buffer) {
+  struct statx x = {0};
+  x.stx_mask = STATX_BASIC_STATS;
+  x.stx_blksize = (uint32_t)s->st_blksize;
+  x.stx_nlink = (uint32_t)s->st_nlink;
+  x.stx_uid = s->st_uid;
+  x.stx_gid = s->st_gid;
+  x.stx_mode = (uint16_t)s->st_mode;
+  x.stx_ino = s->st_ino;
+  x.stx_size = (uint64_t)s->st_size;
+  x.stx_blocks = (uint64_t)s->st_blocks;
+  x.stx_atime.tv_sec = s->st_atim.tv_sec;
+  x.stx_atime.tv_nsec = (uint32_t)s->st_atim.tv_nsec;
+  x.stx_mtime.tv_sec = s->st_mtim.tv_sec;
+  x.stx_mtime.tv_nsec = (uint32_t)s->st_mtim.tv_nsec;
+  x.stx_ctime.tv_sec = s->st_ctim.tv_sec;
+  x.stx_ctime.tv_nsec = (uint32_t)s->st_ctim.tv_nsec;
+  x.stx_dev_major = lx_major(s->st_dev);
+  x.stx_dev_minor = lx_minor(s->st_dev);
+  __builtin_memcpy(buffer, &x, sizeof x);
+}
 static inline struct timespec lx_atime(const struct stat *s) { return s->st_atim; }
 static inline struct timespec lx_mtime(const struct stat *s) { return s->st_mtim; }
 

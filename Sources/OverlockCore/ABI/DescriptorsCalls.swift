@@ -117,6 +117,17 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
         guard position.overlay == overlay.index else { return }
         if position.removed {
           st.links = 0
+          // Its copy is gone, and what the copy was is in the log.
+          if node.layer > 0, let log = overlay.registry?.directoryLog,
+            let was = try log.trace(position.ticket, into: &here)
+          {
+            st.st_size = 0
+            st.st_mode = S_IFDIR | was.mode
+            st.st_uid = was.owner.uid
+            st.st_gid = was.owner.gid
+            st.st_atim = was.accessed
+            st.st_mtim = was.modified
+          }
           return
         }
         guard let node = try overlay.directory(here.view, s) else { return }
@@ -168,6 +179,7 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
   if removed { node.flags |= Node.removed }
   var st = stat()
   st.st_mode = mode
+  st.st_uid = UInt32.max
   st.inode = unsafe buffer.load(fromByteOffset: 32, as: UInt64.self)
   st.links = unsafe Int(buffer.load(fromByteOffset: 16, as: UInt32.self))
   fix(fd, overlay, node, &st)
@@ -176,6 +188,21 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
     of: UInt32(truncatingIfNeeded: st.links), toByteOffset: 16, as: UInt32.self)
   unsafe buffer.storeBytes(of: lx_major(st.device), toByteOffset: 136, as: UInt32.self)
   unsafe buffer.storeBytes(of: lx_minor(st.device), toByteOffset: 140, as: UInt32.self)
+  if st.st_uid == UInt32.max { return }
+  // A removed directory, as the log has it.
+  unsafe buffer.storeBytes(of: st.st_uid, toByteOffset: 20, as: UInt32.self)
+  unsafe buffer.storeBytes(of: st.st_gid, toByteOffset: 24, as: UInt32.self)
+  unsafe buffer.storeBytes(of: UInt16(st.st_mode), toByteOffset: 28, as: UInt16.self)
+  unsafe buffer.storeBytes(of: 0, toByteOffset: 40, as: UInt64.self)
+  unsafe store(st.st_atim, buffer + 64)
+  unsafe store(st.st_mtim, buffer + 112)
+}
+
+/// struct statx_timestamp.
+private func store(_ time: timespec, _ field: UnsafeMutableRawPointer) {
+  unsafe field.storeBytes(of: Int64(time.tv_sec), as: Int64.self)
+  unsafe field.storeBytes(
+    of: UInt32(truncatingIfNeeded: time.tv_nsec), toByteOffset: 8, as: UInt32.self)
 }
 
 @c(ovl_listing_of)

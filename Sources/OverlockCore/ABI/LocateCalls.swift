@@ -118,6 +118,28 @@ public func ovlLocateFS(_ p: UnsafeMutablePointer<ovl_path>?, _ path: UnsafePoin
   }
 }
 
+/// A descriptor's lower object that has no name any more, for a change of its attributes.
+private func locateRemoved(
+  _ p: UnsafeMutablePointer<ovl_path>, _ fd: Int32, _ entry: DescriptorTable.Entry,
+  _ intent: UInt32, _ s: Scratch
+) throws(Errno) -> Int {
+  let overlay = Overlay(index: entry.overlay)
+  var st = stat()
+  try unsafe check(lx_fstat(fd, &st))
+  var real = s.real2
+  guard try RealPathReader.ofDescriptor(fd, into: &real) else { throw .noEntry }
+  _ = unsafe real.cString
+  try unsafe Permission.ask(intent, real.cString)
+  try overlay.standIn(overlay.shownInode(st.inode, layer: entry.layer), s)
+  // Every descriptor of it has to look again.
+  overlay.registry?.noteCopyUp()
+  unsafe p.pointee.overlay = Int32(overlay.index)
+  unsafe p.pointee.layer = 0
+  unsafe p.pointee.kind = Kind(mode: st.st_mode).rawValue
+  try unsafe Resolve.store(p, s.real2.written.view)
+  return 0
+}
+
 @c(ovl_locate_fd)
 public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ intent: UInt32) -> Int
 {
@@ -143,12 +165,16 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
       if case .removed = standing, try keepNameless(fd, entry, intent) {
         standing = try DescriptorObject.standing(fd, entry, s)
       }
-      if case .upper(let overlay, let node) = standing, node.has(Node.removed) {
+      switch standing {
+      case .upper(let overlay, let node) where node.has(Node.removed):
         unsafe p.pointee.overlay = Int32(overlay.index)
         unsafe p.pointee.layer = 0
         unsafe p.pointee.kind = node.kind.rawValue
         try unsafe Resolve.store(p, s.real2.written.view)
         return 0
+      case .removed:
+        return try unsafe locateRemoved(p, fd, entry, intent, s)
+      default: break
       }
       var here = s.here
       var own = stat()

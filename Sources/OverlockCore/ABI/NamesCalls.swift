@@ -21,6 +21,9 @@ private func changeName(
           if location.overlay < 0 {
             return unsafe outside(location.path.terminated)
           }
+          // In a directory that was removed.
+          let node = location.lookup.node
+          if node.kind == .none, node.has(Node.removed) { throw .noEntry }
           do throws(Errno) {
             try body(location, Overlay(index: location.overlay))
             return 0
@@ -119,6 +122,11 @@ public func ovlRename(
       return unsafe lx_renameat2(
         AT_FDCWD, from.path.terminated, AT_FDCWD, to.path.terminated, flags)
     }
+    if from.last != .name || to.last != .name {
+      // The ways to both names are gone before anything is refused.
+      try requireParent(from, s)
+      try requireParent(to, s)
+    }
     if from.last != .name { throw .busy }
     if to.last != .name {
       throw flags & UInt32(RENAME_NOREPLACE) != 0 ? .exists : .busy
@@ -140,13 +148,29 @@ public func ovlRename(
     if node.kind == .none { throw .noEntry }
     if node.kind != .directory {
       if from.trailing { throw .notDirectory }
-      if to.trailing { throw .notDirectory }
-    } else if to.trailing, target.kind != .none, target.kind != .directory {
+      if to.trailing, target.kind != .directory || flags & UInt32(RENAME_EXCHANGE) == 0 {
+        throw .notDirectory
+      }
+    } else if to.trailing, flags & UInt32(RENAME_EXCHANGE) != 0, target.kind != .directory {
       throw .notDirectory
     }
+    if target.has(Node.removed) { throw .noEntry }
     try overlay.rename(
       from.path.view, to.path.view, found: (node, target), flags: flags)
     return 0
+  }
+}
+
+/// Outside nobody has looked yet whether a name's directory is there.
+private func requireParent(_ location: Location, _ s: Scratch) throws(Errno) {
+  guard location.overlay < 0 else { return }
+  try withScratch { (s) throws(Errno) in
+    var parent = s.rest
+    try parent.append(location.path.view)
+    while parent.count > 1, parent.view[parent.count - 1] == slash { parent.count -= 1 }
+    if location.last == .name { parent.count = parent.view.parent.count }
+    try parent.append(slash)
+    try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
   }
 }
 
@@ -169,14 +193,37 @@ public func ovlLink(
     if to.last != .name { throw .exists }
     if to.overlay >= 0 {
       if to.lookup.node.kind != .none { throw .exists }
-      if to.trailing { throw .noEntry }
+      if to.trailing || to.lookup.node.has(Node.removed) { throw .noEntry }
+    }
+    if from.overlay >= 0, from.lookup.node.has(Node.removed) {
+      if from.lookup.node.kind == .directory { throw .permission }
+      guard let old = unsafe old, let fd = RemovedDirectory.ownDescriptor(unsafe PathView(old))
+      else {
+        throw .noEntry
+      }
+      let r = unsafe linkDescriptor(fd, newDirfd, new, AT_EMPTY_PATH)
+      return try check(r)
     }
     if from.overlay != to.overlay {
+      if let old = unsafe old, let fd = RemovedDirectory.ownDescriptor(unsafe PathView(old)) {
+        try requireName(fd)
+      }
       return try CrossBorder.link(from, to, flags: flags, s)
     }
     try Overlay(index: from.overlay).link(from.path.view, to.path.view)
     return 0
   }
+}
+
+/// The file of a hard-link group in the index is nobody's name: without others it has none.
+private func requireName(_ fd: Int32) throws(Errno) {
+  let entry = DescriptorTable.entry(fd)
+  guard entry.isOurs, !entry.isLower, entry.ino != 0 else { return }
+  var st = stat()
+  try unsafe check(lx_fstat(fd, &st))
+  if st.type != S_IFREG || st.links == 0 { return }
+  unsafe ovlFDFixStat(fd, &st)
+  if st.links == 0 { throw .noEntry }
 }
 
 /// linkat(fd, "", …, AT_EMPTY_PATH): the descriptor's object, which is not to be a lower inode.
@@ -192,7 +239,9 @@ private func linkDescriptor(
     try withScratch { (s) throws(Errno) in
       var here = s.here
       switch try DescriptorObject.standing(fd, entry, s) {
-      case .removed: throw .noEntry
+      case .removed: throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
+      case .upper(_, let node) where node.has(Node.removed) && !node.has(Node.indexed):
+        throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
       case .upper(let group, let node) where node.has(Node.removed):
         // Only other names of its hard-link group are left, and their file in the index; or none.
         var st = stat()
@@ -214,6 +263,7 @@ private func linkDescriptor(
         guard source.index == overlay.index else { throw .crossDevice }
         try overlay.link(here.view, rel)
       } else {
+        try requireName(fd)
         // It goes on showing its origin's inode number.
         if entry.ino != 0 { try overlay.markParentImpure(rel, s) }
         _ = try unsafe overlay.create(rel, isNew: false) {

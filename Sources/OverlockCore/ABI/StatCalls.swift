@@ -74,6 +74,10 @@ private func statSlowly(
     }
     let node = try existing(location)
     let overlay = Overlay(index: location.overlay)
+    if location.isLost {
+      try unsafe overlay.describeRemoved(location.ticket, &st.pointee)
+      return 0
+    }
     try unsafe check(
       lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
     unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
@@ -120,6 +124,12 @@ public func ovlStatx(
           return unsafe lx_statx(AT_FDCWD, location.path.terminated, flags, mask, buffer)
         }
         let node = try existing(location)
+        if location.isLost {
+          var st = stat()
+          try Overlay(index: location.overlay).describeRemoved(location.ticket, &st)
+          unsafe lx_statx_from(&st, buffer)
+          return 0
+        }
         try unsafe check(
           lx_statx(
             AT_FDCWD, s.real2.unterminated, other | AT_SYMLINK_NOFOLLOW, mask, buffer))

@@ -14,9 +14,9 @@ public func ovlChdir(_ path: UnsafePointer<CChar>?) -> Int {
         guard node.kind == .directory else { throw .notDirectory }
         var here = location.path
         try WorkingDirectory.change(into: &here) { (_) throws(Errno) in
-          if node.has(Node.removed), unsafe s.real2.unterminated.pointee == 0 {
+          if location.isLost {
             let overlay = Overlay(index: location.overlay)
-            let fd = try overlay.openRemoved(location.path.view, O_PATH)
+            let fd = try overlay.openRemoved(location.path.view, location.ticket, O_PATH)
             defer { _ = lx_close(fd) }
             try check(lx_fchdir(fd))
           } else {
@@ -41,6 +41,17 @@ public func ovlFchdir(_ fd: Int32) -> Int {
   bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
       var here = s.here
+      if lx_geteuid() != 0, DescriptorTable.entry(fd).isLower {
+        // The kernel asks the lower directory, the copy decides.
+        let position = try WorkingDirectory.ofDescriptor(fd, into: &here)
+        if position.overlay >= 0, !position.removed {
+          var merge = Merge(Overlay(index: position.overlay), s)
+          let look = try Overlay(index: position.overlay).lookup(here.view, s, merge: &merge)
+          if look.isWhole, look.node.kind == .directory, look.node.layer == 0 {
+            try unsafe Permission.access(s.real2.unterminated, X_OK)
+          }
+        }
+      }
       try WorkingDirectory.change(into: &here) { (path) throws(Errno) in
         try check(lx_fchdir(fd))
         let position = try? WorkingDirectory.ofDescriptor(fd, into: &path)

@@ -74,6 +74,7 @@ extension Overlay {
       registry?.noteNoneKept { !hasEntries("/kept") }
       registry?.noteAnchor()
       sweepAbandoned()
+      forgetStandIns()
     }
     sweepUnusedAnchorsAtStart()
   }

@@ -197,12 +197,12 @@ struct Configuration {
     let sharing = Sharing(overlay)
     let entered = sharing.enter(work.path)
     defer { if entered >= 0 { _ = lx_close(entered) } }
-    let folders: InlineArray<17, StaticString> = [
+    let folders: InlineArray<18, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
       "/gone/0", "/index", "/moved", "/sockets", "/contested", "/leased", "/origins", "/anchors",
-      "/kept",
+      "/kept", "/removed",
     ]
-    for i in 0..<17 {
+    for i in 0..<18 {
       path.count = base.count
       try path.append(folders[i])
       let r = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)

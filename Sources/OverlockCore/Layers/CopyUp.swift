@@ -194,7 +194,7 @@ extension Overlay {
 
   /// Owner, xattrs (ACLs and capabilities among them), mode, in this order: chown drops
   /// capabilities and set-id bits.
-  private func copyAttributes(
+  func copyAttributes(
     _ to: UnsafePointer<CChar>, from: UnsafePointer<CChar>, _ st: stat, shown: UInt64,
     _ s: Scratch
   ) throws(Errno) {

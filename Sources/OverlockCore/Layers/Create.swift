@@ -91,8 +91,16 @@ extension Overlay {
 
   /// A new regular file, opened. Errors: EEXIST somebody made it meanwhile.
   func createFile(_ rel: PathView, flags: Int32, mode: UInt32) throws(Errno) -> Int {
-    try unsafe create(rel, mode: mode) {
-      unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL, mode)
+    var opened = -1
+    do throws(Errno) {
+      return try unsafe create(rel, mode: mode) {
+        opened = unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL, mode)
+        return opened
+      }
+    } catch {
+      // Made under a staging name, and refused where it was to go.
+      if opened >= 0 { _ = lx_close(Int32(truncatingIfNeeded: opened)) }
+      throw error
     }
   }
 }

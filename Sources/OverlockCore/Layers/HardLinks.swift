@@ -278,8 +278,16 @@ extension Overlay {
       throw look.node.kind == .none ? .noEntry : .notDirectory
     }
     guard look.node.kind != .none else { throw .noEntry }
-    guard look.node.kind != .directory else { throw .permission }
-    if look.node.layer > 0 { try checkLink(s) }
+    guard look.node.kind != .directory else {
+      if lx_geteuid() != 0 { try checkLink(s) }
+      throw refusedLink(new)
+    }
+    if look.node.layer > 0 {
+      try checkLink(s)
+      if lx_geteuid() != 0 {
+        try withScratch { (s) throws(Errno) in try self.mayChange(new.parent, s) }
+      }
+    }
     let target = try lookup(new, s, merge: &merge)
     if target.isWhole, target.node.kind != .none { throw .exists }
     if look.node.layer > 0 { try copyUp(old, truncate: false) }
@@ -313,6 +321,16 @@ extension Overlay {
       try self.linkOverWhiteout(source, c)
       return true
     }
+  }
+
+  /// What linking a directory is refused with: what its new directory refuses comes first (fs/namei.c,
+  /// vfs_link).
+  func refusedLink(_ new: PathView) -> Errno {
+    if lx_geteuid() == 0 { return .permission }
+    do throws(Errno) {
+      try withScratch { (s) throws(Errno) in try self.mayChange(new.parent, s) }
+      return .permission
+    } catch { return error }
   }
 
   /// Prepares the directory of a name for an object whose inode number is not its own.

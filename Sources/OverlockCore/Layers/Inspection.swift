@@ -138,7 +138,7 @@ import CLinux
       var here = s.here
       try here.append(rel)
       var removed = false
-      if layer > 0 { removed = try overlay.followLower(&here, layer: layer) == .removed }
+      if layer > 0 { removed = try overlay.followLower(&here, layer: layer).isRemoved }
       var shown = layer > 0 ? overlay.shownInode(inode, layer: layer) : 0
       if layer == 0 {
         shown = try withScratch { (s2) throws(Errno) -> UInt64 in

@@ -40,31 +40,44 @@ extension Overlay {
     node.layer == 0 && node.kind == .file && node.shownInode != 0 && !node.has(Node.indexed)
   }
 
-  /// A name of a copied-up file is about to go: keeps the copy if its origin may be open. Returns whether it is
-  /// kept. Under the turn of the name's directory; waits a little for the identity's.
-  func keepCopy(_ rel: PathView, _ node: Node, upper: PathBuffer, _ turn: Turn) -> Bool {
-    guard mayBeKept(node) else { return false }
+  enum Keeping {
+    case kept
+    /// Nobody has the origin open.
+    case notNeeded
+    /// There is no way to tell whether anybody has, or no room for it.
+    case impossible
+  }
+
+  /// A name of a copied-up file is about to go: keeps the copy if its origin may be open. Under the turn of the name's directory; waits a little for the identity's.
+  func keepCopy(_ rel: PathView, _ node: Node, upper: PathBuffer, _ turn: Turn) -> Keeping {
+    guard mayBeKept(node) else { return .notNeeded }
     let shown = node.shownInode
-    var isKept = false
+    var result = Keeping.impossible
     sweepKept(turn, limit: 4)
     try? withScratch { (s) throws(Errno) in
       var origin = s.rest
       guard try self.origin(of: rel, shown, into: &origin, s) else { return }
-      guard self.mayBeOpen(origin) else { return self.dropOriginNote(shown, s) }
+      switch unsafe lx_is_open_elsewhere(origin.terminated) {
+      case 1: break
+      case 0:
+        result = .notNeeded
+        fallthrough
+      default: return self.dropOriginNote(shown, s)
+      }
       guard self.awaitIdentity(shown, turn) else { return }
       defer { turn.dropIdentity(shown) }
       var kept = s.real
       guard try !self.kept(shown, into: &kept) else {
-        isKept = true
+        result = .kept
         return
       }
       try self.noteOrigin(shown, origin, s)
       Fault.step()
       self.registry?.noteKept()
       try self.linkFromIndex(upper, kept)
-      isKept = true
+      result = .kept
     }
-    return isKept
+    return result
   }
 
   /// Copies a lower file that has lost its name, which is about to be changed through its descriptor.
@@ -190,7 +203,7 @@ extension Overlay {
   }
 
   private func mayBeOpen(_ origin: PathBuffer) -> Bool {
-    unsafe lx_is_open_elsewhere(origin.terminated) != 0
+    unsafe lx_is_open_elsewhere(origin.terminated) == 1
   }
 
   /// Removes the copies whose origin nobody has open any more.

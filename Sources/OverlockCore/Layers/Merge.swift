@@ -5,12 +5,14 @@ import CLinux
 /// Follows the kernel's rules (fs/overlayfs/namei.c, ovl_lookup): a whiteout or a non-directory ends
 /// the search, an opaque directory ends it below itself, a redirect changes the name looked for in the
 /// layers below. Works in the memory of a scratch block: one path for all layers, and another for the
-/// layers below each redirect on the way (at most `Scratch.variantCount`, then ELOOP).
+/// layers below each redirect on the way (at most `Scratch.variantCount` at a time, then ELOOP; one that no
+/// contributing directory is at any more makes room for the next).
 @safe struct Merge {
   let overlay: Overlay
   let scratch: Scratch
   private(set) var count = 0
-  private var variants = 0
+  /// The variants in use, one bit each. The first is the path without any redirect.
+  private var variants = UInt32(1)
   private var lengths: InlineArray<6, Int> = [0, 0, 0, 0, 0, 0]
   var hash: PathHash
   /// Some merged directory on the way has other permissions than its lower.
@@ -21,7 +23,6 @@ import CLinux
     self.overlay = overlay
     self.scratch = scratch
     hash = overlay.emptyHash
-    variants = 1
     for layer in (overlay.hasUpper ? 0 : 1)..<overlay.layerCount { push(layer, variant: 0) }
   }
 
@@ -32,7 +33,6 @@ import CLinux
     self.overlay = overlay
     self.scratch = scratch
     self.hash = hash
-    variants = 1
     var path = scratch.variant(0)
     try path.append(rel)
     lengths[0] = rel.count
@@ -232,7 +232,12 @@ import CLinux
       }
     }
     unsafe hash.append(name.base, name.count)
-    for v in 0..<baseVariants {
+    if node.kind != .none {
+      var needed = UInt32(1)
+      for k in 0..<kept { needed |= 1 << UInt32(variantIndex(k)) }
+      variants = needed
+    }
+    for v in 0..<Scratch.variantCount where (variants & baseVariants) >> UInt32(v) & 1 == 1 {
       var path = scratch.variant(v).unchecked(count: lengths[v])
       try path.appendRelative(name)
       lengths[v] = path.count
@@ -331,13 +336,14 @@ import CLinux
   }
 
   private mutating func addVariant(_ parent: PathView, _ name: PathView) throws(Errno) -> Int {
-    guard variants < Scratch.variantCount else { throw .loop }
-    var path = scratch.variant(variants)
+    let free = (~variants).trailingZeroBitCount
+    guard free < Scratch.variantCount else { throw .loop }
+    var path = scratch.variant(free)
     try path.append(parent)
     try path.appendRelative(name)
-    lengths[variants] = path.count
-    variants += 1
-    return variants - 1
+    lengths[free] = path.count
+    variants |= 1 << UInt32(free)
+    return free
   }
 
   /// Whether a layer hides from those below it what is at a path, by something on the way there: a

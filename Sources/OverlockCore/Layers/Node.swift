@@ -56,6 +56,9 @@ struct Node {
   /// The object has no name left: a descriptor or working directory led to it. Never cached.
   static var removed: UInt32 { 2048 }
 
+  /// All that is left of it is its attributes (`StandIn`). Never cached.
+  static var attributesOnly: UInt32 { 4096 }
+
   @inline(__always) func has(_ flag: UInt32) -> Bool { flags & flag != 0 }
 
   @inline(__always) init(_ kind: Kind, layer: Int, flags: UInt32 = 0) {

@@ -20,7 +20,8 @@ extension Overlay {
       defer { name.end() }
       let kept = self.keepCopy(c.rel, node, upper: c.upper, c.turn)
       var isGone = false
-      defer { if kept, !isGone { self.dropCopy(node, c.turn) } }
+      defer { if kept == .kept, !isGone { self.dropCopy(node, c.turn) } }
+      if kept == .impossible { self.keepAttributes(c.upper, node, turn: c.look.directory) }
       if !hidden {
         try unsafe check(lx_unlinkat(AT_FDCWD, c.upper.cString, 0))
         isGone = true
@@ -108,6 +109,14 @@ extension Overlay {
         guard look.isWhole, look.node.kind != .none else { throw .noEntry }
         guard look.node.kind == .directory else { throw .notDirectory }
         let hides = look.node.layer > 0 || look.node.has(Node.below)
+        var was = stat()
+        try unsafe check(lx_fstatat(AT_FDCWD, s.real2.unterminated, &was, AT_SYMLINK_NOFOLLOW))
+        let shown =
+          look.node.layer > 0
+          ? self.shownInode(was.inode, layer: look.node.layer)
+          : look.node.shownInode != 0 ? look.node.shownInode : was.inode
+        let id = self.freshName()
+        func log() { self.registry?.directoryLog.noteRemoval(rel, id: id, inode: shown, was) }
         var upper = s2.real
         try self.upperPath(rel, into: &upper)
         let name = NameChange(self, directory: look.directory, name: look.hash)
@@ -115,9 +124,11 @@ extension Overlay {
         self.registry?.notePositionsChange()
         defer { self.registry?.notePositionsChange() }
         if !hides, look.node.has(Node.single) {
+          self.keepAttributes(ofDirectory: shown, was, merge, turn: parentHash)
           let r = unsafe lx_unlinkat(AT_FDCWD, upper.cString, AT_REMOVEDIR)
           if r != -Int(ENOTEMPTY) {
             try check(r)
+            log()
             return
           }
         }
@@ -133,17 +144,19 @@ extension Overlay {
           }
         }
         Fault.step()
+        self.keepAttributes(ofDirectory: shown, was, merge, turn: parentHash)
         var staged = s2.staging
         if !hides {
           // Whiteouts are left in it, and lowers that a redirect leads to: it goes as a whole.
-          try self.stageRemoval(.gone, turn: parentHash, of: rel, into: &staged)
+          try self.stageRemoval(.gone, turn: parentHash, of: rel, id: id, into: &staged)
           try unsafe check(lx_renameat2(AT_FDCWD, upper.cString, AT_FDCWD, staged.cString, 0))
+          log()
           Fault.step()
           try? self.removeStaged(staged)
           return
         }
         try self.makeWhiteout(
-          turn: parentHash, directory: rel.parent, removing: look.node.layer > 0 ? nil : rel,
+          turn: parentHash, directory: rel.parent, removing: look.node.layer > 0 ? nil : (rel, id),
           into: &staged, s)
         Fault.step()
         if look.node.layer > 0 {
@@ -151,11 +164,13 @@ extension Overlay {
             AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_NOREPLACE))
           if r < 0 { try? self.removeStaged(staged) }
           try check(r)
+          log()
         } else {
           let r = unsafe lx_renameat2(
             AT_FDCWD, staged.cString, AT_FDCWD, upper.cString, UInt32(RENAME_EXCHANGE))
           if r < 0 { try? self.removeStaged(staged) }
           try check(r)
+          log()
           Fault.step()
           try? self.removeStaged(staged)
         }

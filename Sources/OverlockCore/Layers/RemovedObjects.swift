@@ -5,10 +5,16 @@ import CLinux
 /// An upper object's inode is gone from the tree, and the kernel says so. A lower object stays where
 /// it is for ever: that it was removed is seen by what the merged tree shows at its name. A merged
 /// directory was exchanged for a whiteout, so that the kernel tells its staging name; that name
-/// carries the path it had.
+/// carries the path it had. What became of that path since, the log of directories tells (`DirectoryLog`).
 extension Overlay {
   /// What has become of a lower object's name.
-  enum LowerName { case unmoved, moved, removed }
+  enum LowerName: Equatable {
+    case unmoved, moved
+    /// A directory's entry in the log of directories, or 0.
+    case removed(UInt64)
+
+    var isRemoved: Bool { if case .removed = self { true } else { false } }
+  }
 
   /// Finds where the lower object at `rel` of a layer is in the merged tree by now, and replaces the
   /// path: for a removed one it is where it was last.
@@ -30,11 +36,10 @@ extension Overlay {
       let name: LowerName = try self.followMoved(&rel, layer: layer) ? .moved : .unmoved
       var merge = Merge(self, s)
       let look = try self.lookup(rel.view, s, merge: &merge)
-      guard look.isWhole, look.node.kind != .none else { return .removed }
-      if look.node.kind == .directory {
+      let isThere = look.isWhole && look.node.kind != .none
+      if isThere, look.node.kind == .directory {
         for k in 0..<merge.count
         where merge.layer(k) == layer && merge.relativePath(k).equals(raw.view) { return name }
-        return .removed
       }
       node = look.node
       if var path {
@@ -44,22 +49,70 @@ extension Overlay {
       var real = s.here
       try real.append(self.layerPath(layer))
       try real.appendBelow(raw.view)
-      if look.node.layer > 0 { return s.real2.written.view.equals(real.view) ? name : .removed }
-      // Not every object can carry its origin; a file can.
-      if look.node.shownInode == 0 {
-        return look.node.kind == .file && !self.has(OVL_NO_XATTRS) ? .removed : name
+      if isThere, look.node.layer > 0, look.node.kind != .directory,
+        s.real2.written.view.equals(real.view)
+      {
+        return name
       }
       var st = stat()
       try unsafe check(lx_fstatat(AT_FDCWD, real.cString, &st, AT_SYMLINK_NOFOLLOW))
-      return look.node.shownInode == self.shownInode(st.inode, layer: layer) ? name : .removed
+      // Not every object can carry its origin.
+      if isThere, look.node.layer == 0, look.node.shownInode == 0, st.type != S_IFDIR,
+        look.node.kind == Kind(mode: st.st_mode), st.type != S_IFREG || self.has(OVL_NO_XATTRS)
+      {
+        return name
+      }
+      let shown = self.shownInode(st.inode, layer: layer)
+      if isThere, look.node.kind != .directory, look.node.layer == 0,
+        look.node.shownInode == shown
+      {
+        return name
+      }
+      guard st.type == S_IFDIR else { return .removed(0) }
+      return .removed(try self.traceRemoval(inode: shown, into: &rel))
+    }
+  }
+
+  /// The path that a removed directory would have by now, and its entry in the log; 0 and the path as it
+  /// was where the log does not know it.
+  func traceRemoval(
+    id: UInt64 = 0, inode: UInt64 = 0, into path: inout PathBuffer
+  ) throws(Errno) -> UInt64 {
+    guard let log = registry?.directoryLog, let ticket = log.find(id: id, inode: inode) else {
+      return 0
+    }
+    return try withScratch { (s) throws(Errno) -> UInt64 in
+      var traced = s.here
+      guard try log.trace(ticket, into: &traced) != nil else { return 0 }
+      try path.set(traced.view)
+      return ticket
+    }
+  }
+
+  /// stat of a directory that was removed together with what led to it. Errors: ENOENT nobody knows.
+  func describeRemoved(_ ticket: UInt64, _ st: inout stat) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var path = s.here
+      guard let log = self.registry?.directoryLog, let was = try log.trace(ticket, into: &path)
+      else { throw .noEntry }
+      st = stat()
+      st.device = self.device
+      st.inode = was.inode
+      st.st_mode = S_IFDIR | was.mode
+      st.st_uid = was.owner.uid
+      st.st_gid = was.owner.gid
+      st.st_blksize = 4096
+      st.st_atim = was.accessed
+      st.st_mtim = was.modified
+      st.st_ctim = was.modified
     }
   }
 
   /// A staging name for a directory that is about to be removed.
   func stageRemoval(
-    _ folder: WorkFolder, turn: PathHash, of rel: PathView, into path: inout PathBuffer
+    _ folder: WorkFolder, turn: PathHash, of rel: PathView, id: UInt64, into path: inout PathBuffer
   ) throws(Errno) {
-    try stage(folder, turn: turn, into: &path)
+    try stage(folder, turn: turn, sequence: id, into: &path)
     let start = path.count
     try path.append(dot)
     for i in 0..<rel.count {
@@ -74,31 +127,60 @@ extension Overlay {
 
   /// A directory without a name, that was once `rel`: for one that was removed together with what led
   /// to it, which no call can reach any more.
-  func openRemoved(_ rel: PathView, _ flags: Int32) throws(Errno) -> Int32 {
+  ///
+  /// - Parameter ticket: its entry in the log of directories, or 0.
+  func openRemoved(_ rel: PathView, _ ticket: UInt64, _ flags: Int32) throws(Errno) -> Int32 {
     try withScratch { (s) throws(Errno) -> Int32 in
       var hash = self.emptyHash
       hash.appendComponents(rel.parent)
+      var old = s.here
+      let known = try self.registry?.directoryLog.trace(ticket, into: &old)
       var path = s.staging
-      try self.stageRemoval(.gone, turn: hash, of: rel, into: &path)
-      try unsafe check(lx_mkdirat(AT_FDCWD, path.cString, 0o700))
-      let opened = unsafe lx_openat(AT_FDCWD, path.cString, flags | O_DIRECTORY, 0)
-      _ = unsafe lx_unlinkat(AT_FDCWD, path.cString, AT_REMOVEDIR)
-      return Int32(truncatingIfNeeded: try check(opened))
+      // By its number it is known for the same; whoever else is making it at this moment has the name.
+      var id = known?.id ?? self.freshName()
+      for _ in 0..<8 {
+        try self.stageRemoval(.gone, turn: hash, of: rel, id: id, into: &path)
+        let r = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)
+        if r == -Int(EEXIST) {
+          id = self.freshName()
+          continue
+        }
+        try check(r)
+        if let known {
+          _ = unsafe lx_fchownat(
+            AT_FDCWD, path.cString, known.owner.uid, known.owner.gid, AT_SYMLINK_NOFOLLOW)
+          _ = unsafe lx_fchmodat(AT_FDCWD, path.cString, known.mode)
+        }
+        let opened = unsafe lx_openat(AT_FDCWD, path.cString, flags | O_DIRECTORY, 0)
+        _ = unsafe lx_unlinkat(AT_FDCWD, path.cString, AT_REMOVEDIR)
+        return Int32(truncatingIfNeeded: try check(opened))
+      }
+      throw .again
     }
   }
 
+  /// What has a staging name.
+  struct Staged {
+    /// The entry in the log of directories, or 0.
+    var ticket: UInt64
+    /// It is in what has the name: the kernel's ".." of it is the right one.
+    var isBelow: Bool
+  }
+
   /// The merged path of what has a staging name, from the kernel's words without " (deleted)".
-  /// False: they are no staging name, or one that says nothing.
-  func readStaged(_ real: PathView, into rel: inout PathBuffer) throws(Errno) -> Bool {
-    guard real.count > work.count + 1, real.isAt(orBelow: work) else { return false }
+  /// nil: they are no staging name, or one that says nothing.
+  func readStaged(_ real: PathView, into rel: inout PathBuffer) throws(Errno) -> Staged? {
+    guard real.count > work.count + 1, real.isAt(orBelow: work) else { return nil }
     var text = real.from(work.count + 1)
     // The two folders, then turn, sequence and path.
     for _ in 0..<2 {
-      guard let end = text.firstSlash else { return false }
+      guard let end = text.firstSlash else { return nil }
       text = text.from(end + 1)
     }
     let below = text.firstSlash ?? text.count
-    guard below > 21, text[3] == dot, text[20] == dot else { return false }
+    guard below >= 20, text[3] == dot, below == 20 || below > 21 && text[20] == dot else {
+      return nil
+    }
     rel.count = 0
     var i = 21
     while i < below {
@@ -110,8 +192,13 @@ extension Overlay {
       }
       i += 1
     }
+    var ticket = UInt64(0)
+    if let id = hexadecimal(text.from(4).prefix(16)) {
+      ticket = try traceRemoval(id: id, into: &rel)
+    }
+    if below == 20, ticket == 0 { return nil }
     try rel.append(text.from(below))
-    return true
+    return Staged(ticket: below == text.count ? ticket : 0, isBelow: below < text.count)
   }
 }
 

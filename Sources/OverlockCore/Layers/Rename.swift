@@ -201,6 +201,13 @@ extension Overlay {
         } else if to.node.kind == .directory {
           guard try DirectoryListing.isEmpty(toMerge, s2) else { throw .notEmpty }
         }
+        var was = stat()
+        var replaced = to.node.shownInode
+        if !exchange, to.node.kind == .directory {
+          try unsafe check(
+            lx_fstatat(AT_FDCWD, s3.real2.unterminated, &was, AT_SYMLINK_NOFOLLOW))
+          if to.node.layer > 0 { replaced = self.shownInode(was.inode, layer: to.node.layer) }
+        }
         let fromChange = NameChange(self, directory: from.directory, name: from.hash)
         let toChange = NameChange(self, directory: to.directory, name: to.hash)
         defer {
@@ -216,7 +223,7 @@ extension Overlay {
         try self.noteMoves(old, new, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
         self.noteOrigin(of: from.node, at: old)
         if exchange { self.noteOrigin(of: to.node, at: new) }
-        let kept = !exchange && self.keepCopy(new, to.node, upper: newPath, turn)
+        let kept = exchange ? .notNeeded : self.keepCopy(new, to.node, upper: newPath, turn)
         do throws(Errno) {
           try self.bend(oldPath, from.node, fromMerge, uncovers: self.uncovers(to.node), s2)
           if exchange {
@@ -229,14 +236,21 @@ extension Overlay {
               lx_renameat2(
                 AT_FDCWD, oldPath.cString, AT_FDCWD, newPath.cString, UInt32(RENAME_EXCHANGE)))
           } else {
+            if kept == .impossible { self.keepAttributes(newPath, to.node, turn: oldParent) }
             try self.move(oldPath, newPath, from.node, to.node, old, new, oldParent, s2)
           }
         } catch {
           // Nothing moved: say so again.
-          if kept { self.dropCopy(to.node, turn) }
+          if kept == .kept { self.dropCopy(to.node, turn) }
           try? self.noteMoves(
             new, old, from.node, fromMerge, to.node, toMerge, exchange, oldParent)
           throw error
+        }
+        if directories, let log = self.registry?.directoryLog {
+          if !exchange, to.node.kind == .directory {
+            log.noteRemoval(new, id: self.freshName(), inode: replaced, was)
+          }
+          log.noteMove(old, new, exchange: exchange)
         }
         // Descriptors of a lower object that was replaced have to look again.
         if !exchange, to.node.kind != .none { self.registry?.noteCopyUp() }

@@ -14,6 +14,7 @@ import CLinux
 ///     contested/ lower objects that may be locked though copied up (lasting)
 ///     leased/  lower objects that leases may be held on                (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
+///     removed/  attributes of objects without a name (`StandIn`)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
 ///     kept/     copies without a name whose origin is still open (lasting)
 ///     origins/  what links and special files cannot have as xattrs     (lasting)
@@ -84,7 +85,7 @@ extension Overlay {
     try path.append(folder.name)
     try path.append(hex: UInt64(Registry.turnIndex(turn)), digits: 3)
     try path.append(dot)
-    try path.append(hex: sequence ?? registry?.nextSequence() ?? lx_realtime_ns())
+    try path.append(hex: sequence ?? freshName())
   }
 
   /// Where the copy of an object is prepared.
@@ -94,6 +95,9 @@ extension Overlay {
     try path.append(WorkFolder.copyup.name)
     try path.append(hex: shown)
   }
+
+  /// A number that no name in the workdir ever had.
+  func freshName() -> UInt64 { registry?.nextSequence() ?? lx_realtime_ns() }
 
   /// The upper's path of a merged path.
   func upperPath(_ rel: PathView, into path: inout PathBuffer) throws(Errno) {
@@ -106,13 +110,14 @@ extension Overlay {
   /// Makes a whiteout under a staging name. On an upper that takes no device nodes: the kernel's
   /// xattr form, which needs `opaque=x` on the directory that it goes to.
   ///
-  /// - Parameter removing: the directory that is to be exchanged for the whiteout, if it is one.
+  /// - Parameter removing: the directory that is to be exchanged for the whiteout, if it is one, and the
+  ///   number that its staging name is to carry.
   func makeWhiteout(
-    turn: PathHash, directory: PathView, removing: PathView? = nil, into path: inout PathBuffer,
-    _ s: Scratch
+    turn: PathHash, directory: PathView, removing: (path: PathView, id: UInt64)? = nil,
+    into path: inout PathBuffer, _ s: Scratch
   ) throws(Errno) {
     if let removing {
-      try stageRemoval(.whiteout, turn: turn, of: removing, into: &path)
+      try stageRemoval(.whiteout, turn: turn, of: removing.path, id: removing.id, into: &path)
     } else {
       try stage(.whiteout, turn: turn, into: &path)
     }

@@ -248,6 +248,7 @@ enum Locks {
     var path = s.rest
     if entry.isLower {
       guard case .upper(_, let node) = try DescriptorObject.standing(fd, entry, s),
+        !node.has(Node.attributesOnly),
         node.shownInode == RecordLocks.identity(fd, entry, overlay)
       else { return nil }
       try path.append(s.real2.written.view)

@@ -13,6 +13,11 @@ enum CrossBorder {
       try parent.append(slash)
       try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
     }
+    // Of two file systems nothing more is looked at (fs/namei.c, do_renameat2).
+    if from.overlay < 0 || to.overlay < 0 {
+      let (outside, inside) = from.overlay < 0 ? (from, to) : (to, from)
+      if try isElsewhere(outside, Overlay(index: inside.overlay), s) { throw .crossDevice }
+    }
     if try !exists(from) { throw .noEntry }
     if flags & UInt32(RENAME_EXCHANGE) != 0, try !exists(to) { throw .noEntry }
     if from.overlay >= 0, from.trailing, from.lookup.node.kind != .directory {
@@ -39,6 +44,22 @@ enum CrossBorder {
     if to.trailing { throw .notDirectory }
     try unsafe overlay.receive(to.path.view, from: from.path.terminated)
     return 0
+  }
+
+  /// Whether a name outside is on another file system than the directory that the overlay covers.
+  private static func isElsewhere(_ location: Location, _ overlay: Overlay, _ s: Scratch)
+    throws(Errno) -> Bool
+  {
+    var path = s.rest
+    try path.append(location.path.view.parent)
+    try path.append(slash)
+    var parent = stat()
+    var target = stat()
+    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &parent, 0))
+    try path.set(overlay.target)
+    try path.append(slash)
+    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &target, 0))
+    return parent.device != target.device
   }
 
   private static func exists(_ location: Location) throws(Errno) -> Bool {

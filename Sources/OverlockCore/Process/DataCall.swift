@@ -32,9 +32,9 @@ enum DataCall {
   ) throws(Errno) -> Bool {
     let fd = unsafe call.pointee.fd
     let entry = DescriptorTable.entry(fd)
-    guard case .upper(let overlay, let node) = try DescriptorObject.standing(fd, entry, s) else {
-      return false
-    }
+    guard case .upper(let overlay, let node) = try DescriptorObject.standing(fd, entry, s),
+      !node.has(Node.attributesOnly)
+    else { return false }
     let mode = Int32(truncatingIfNeeded: try check(lx_fcntl(fd, F_GETFL, 0)))
     if mode & O_PATH != 0 { return false }
     unsafe call.pointee.overlay = Int32(overlay.index)

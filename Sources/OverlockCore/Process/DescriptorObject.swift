@@ -56,7 +56,8 @@ enum DescriptorObject {
   enum Standing {
     /// It is still what the merged tree shows, or no object of an overlay.
     case current
-    /// It was copied up: the real path is in `s.real2`. `Node.removed`: only other names are left.
+    /// It was copied up: the real path is in `s.real2`. `Node.removed`: only other names of its hard-link
+    /// group are left (`Node.indexed`), its attributes (`Node.attributesOnly`), or a kept copy.
     case upper(Overlay, Node)
     /// It has no name left.
     case removed
@@ -80,7 +81,7 @@ enum DescriptorObject {
     try here.dropFirst(shift)
     var node = Node(.none, layer: -1)
     var name = try overlay.followLower(&here, layer: layer, &node, real: s.real2)
-    if name == .removed, !entry.isDirectory, let turn = try? Turn(overlay, s) {
+    if name.isRemoved, !entry.isDirectory, let turn = try? Turn(overlay, s) {
       // A rename notes the new name before the object has it.
       defer { turn.release() }
       try turn.excludeRenames()
@@ -88,7 +89,7 @@ enum DescriptorObject {
       try here.dropFirst(shift)
       name = try overlay.followLower(&here, layer: layer, &node, real: s.real2)
     }
-    if name == .removed {
+    if name.isRemoved {
       return try removed(fd, entry, overlay, layer, count, s)
     }
     if node.kind == .none {
@@ -126,16 +127,22 @@ enum DescriptorObject {
   ) throws(Errno) -> Standing {
     var st = stat()
     try unsafe check(lx_fstat(fd, &st))
-    if st.type == S_IFDIR { return .removed }
     let shown = overlay.shownInode(st.inode, layer: layer)
     var node = Node(Kind(mode: st.st_mode), layer: 0, flags: Node.removed)
     node.shownInode = shown
-    if st.links > 1, try overlay.isIndexed(shown, s) {
-      node.flags |= Node.indexed
+    if st.type != S_IFDIR {
+      if st.links > 1, try overlay.isIndexed(shown, s) {
+        node.flags |= Node.indexed
+        return .upper(overlay, node)
+      }
+      var kept = s.real2
+      if try overlay.kept(shown, into: &kept) { return .upper(overlay, node) }
+    }
+    if try overlay.findStandIn(shown, s) {
+      node.flags |= Node.attributesOnly
       return .upper(overlay, node)
     }
-    var kept = s.real2
-    if try overlay.kept(shown, into: &kept) { return .upper(overlay, node) }
+    if st.type == S_IFDIR { return .removed }
     if note(fd, entry, OVL_FD_GONE), let raw = unsafe DescriptorTable.raw(fd),
       overlay.registry != nil
     {

@@ -68,9 +68,9 @@ enum Mappings {
       return try withScratch { (s) throws(Errno) -> Int in
         for _ in 0..<8 {
           if anchored, let r = try mapAnchor(fd, entry, request, st, birth: birth, s) { return r }
-          guard case .upper = try DescriptorObject.standing(fd, entry, s) else {
-            return passResult
-          }
+          guard case .upper(_, let node) = try DescriptorObject.standing(fd, entry, s),
+            !node.has(Node.attributesOnly)
+          else { return passResult }
           if let r = try mapUpper(s.real2.written, request) { return r }
         }
         return passResult

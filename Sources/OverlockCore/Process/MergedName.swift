@@ -23,7 +23,7 @@ enum MergedName {
     try real.append(path.view.prefix(path.count - (removed ? 10 : 0)))
     var here = s.here
     var place: Place
-    if removed, let index = try WorkingDirectory.readStaged(&real) {
+    if removed, let (index, _) = try WorkingDirectory.readStaged(&real) {
       place = Place(overlay: Overlay(index: index), layer: 0, isRemoved: true)
       try here.append(real.view)
     } else {
@@ -32,7 +32,7 @@ enum MergedName {
       }
       place = Place(overlay: overlay, layer: layer, isRemoved: removed)
       try here.append(rel)
-      if !removed { removed = try overlay.followLower(&here, layer: layer) == .removed }
+      if !removed { removed = try overlay.followLower(&here, layer: layer).isRemoved }
       place.isRemoved = removed
     }
     path.count = 0

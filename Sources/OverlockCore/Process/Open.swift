@@ -192,6 +192,26 @@ enum Open {
     }
   }
 
+  /// A file without a name in a removed directory: some file systems make it, some refuse it.
+  private static func openTemporary(
+    inRemoved location: Location, _ flags: Int32, _ mode: UInt32, _ s: Scratch
+  ) throws(Errno) -> Int {
+    let overlay = Overlay(index: location.overlay)
+    var made: Int
+    if location.lookup.node.layer > 0 || location.isLost {
+      // Nothing is made in a lower.
+      let fd = try overlay.openRemoved(location.path.view, location.ticket, O_PATH | O_CLOEXEC)
+      defer { _ = lx_close(fd) }
+      var itself = s.real
+      try itself.append(dot)
+      made = try unsafe check(lx_openat(fd, itself.cString, flags, mode))
+      made = lowest(made, flags)
+    } else {
+      made = try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags, mode))
+    }
+    return register(made, overlay, Node(.file, layer: 0), location.path.view)
+  }
+
   private static func endsInSlash(_ path: UnsafePointer<CChar>) -> Bool {
     let text = unsafe PathView(path)
     return text[text.count - 1] == slash
@@ -213,7 +233,7 @@ enum Open {
     if creates, location.trailing, location.last == .name { throw .isDirectory }
     switch node.kind {
     case .none, .unknown:
-      guard creates else { throw .noEntry }
+      guard creates, !node.has(Node.removed) else { throw .noEntry }
       guard overlay.hasUpper else { throw .readOnly }
       do throws(Errno) {
         result = lowest(try overlay.createFile(rel, flags: flags, mode: mode), flags)
@@ -228,7 +248,9 @@ enum Open {
       }
       if isTemporary(flags) {
         guard overlay.hasUpper else { throw .readOnly }
-        if node.has(Node.removed) { throw .noEntry }
+        if node.has(Node.removed) {
+          return try openTemporary(inRemoved: location, flags, mode, s)
+        }
         if node.layer > 0 || overlay.has(OVL_USERXATTR) {
           try withScratch { (s2) throws(Errno) in try overlay.mayChange(rel, s2) }
         }
@@ -266,8 +288,8 @@ enum Open {
     }
     if node.has(Node.removed) {
       // Only /proc or "." lead there.
-      if unsafe s.real2.unterminated.pointee == 0 {
-        let fd = try overlay.openRemoved(rel, flags)
+      if location.isLost {
+        let fd = try overlay.openRemoved(rel, location.ticket, flags)
         return register(Int(fd), overlay, node, rel)
       }
       result = try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode))

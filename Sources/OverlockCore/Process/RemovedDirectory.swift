@@ -56,7 +56,8 @@ struct RemovedDirectory {
   }
 
   /// The descriptor behind /proc/self/fd/N, or AT_FDCWD for /proc/self/cwd.
-  private static func ownDescriptor(_ link: PathView) -> Int32? {
+  static func ownDescriptor(_ link: PathView) -> Int32? {
+    guard link.hasPrefix("/proc/") else { return nil }
     var rest = link.from(6)
     guard let end = rest.firstSlash else { return nil }
     let who = rest.prefix(end)
@@ -83,6 +84,12 @@ struct RemovedDirectory {
 
   /// Goes to the directory that this one was in. nil: that one has a name, `overlay` and `here`.
   func parent(_ overlay: inout Int, _ here: inout PathBuffer) throws(Errno) -> RemovedDirectory? {
+    if position.staged || position.layer > 0, position.ticket != 0,
+      let log = Overlay(index: overlay).registry?.directoryLog,
+      let trace = try log.trace(position.ticket, into: &here)
+    {
+      return try logged(trace, log, &here)
+    }
     if position.staged {
       here.count = here.view.parent.count
       return try lost(overlay, here)
@@ -94,6 +101,23 @@ struct RemovedDirectory {
     if overlay < 0, here.count == 1 { here.count = 0 }
     above.path = here.view
     return above.position.removed ? above : nil
+  }
+
+  /// The parent, as the log of directories tells.
+  private func logged(
+    _ trace: DirectoryLog.Trace, _ log: DirectoryLog, _ here: inout PathBuffer
+  ) throws(Errno) -> RemovedDirectory? {
+    if trace.parent == 0 {
+      here.count = trace.live
+      return nil
+    }
+    var above = self
+    above.handle.count = 0
+    above.position.staged = true
+    above.position.ticket = trace.parent
+    here.count = here.view.parent.count
+    above.path = here.view
+    return above
   }
 
   /// The parent of a directory with a staging name, by its path. What stands there may be younger than
@@ -138,6 +162,14 @@ struct RemovedDirectory {
     }
   }
 
+  /// The end of a walk to a name in it.
+  func missing(_ overlay: Int, _ here: PathBuffer, trailing: Bool, touched: Bool) -> Location {
+    Location(
+      overlay: overlay, path: here,
+      lookup: Lookup(removed: Node(.none, layer: 0, flags: Node.removed), at: here.view),
+      trailing: trailing, touched: touched && overlay >= 0, removed: overlay < 0)
+  }
+
   /// The end of a walk.
   func location(
     _ overlay: Int, _ here: PathBuffer, last: Location.Last, touched: Bool, _ scratch: Scratch
@@ -145,8 +177,11 @@ struct RemovedDirectory {
     var node = Node(.directory, layer: position.layer, flags: Node.removed)
     var real = scratch.real2
     if handle.count == 0 {
-      // It is there, and the kernel finds nothing at an empty path.
+      // The kernel finds nothing at an empty path.
       _ = unsafe real.cString
+      if overlay >= 0 {
+        node.shownInode = try Overlay(index: overlay).standIn(ofTicket: position.ticket, scratch)
+      }
     } else if overlay >= 0 {
       try real.append(handle.view)
       try real.append("/.")
@@ -155,6 +190,7 @@ struct RemovedDirectory {
     }
     return Location(
       overlay: overlay, path: here, lookup: Lookup(removed: node, at: here.view), trailing: true,
-      last: last, touched: touched && overlay >= 0, removed: overlay < 0)
+      last: last, touched: touched && overlay >= 0, removed: overlay < 0,
+      ticket: position.ticket, isLost: handle.count == 0)
   }
 }

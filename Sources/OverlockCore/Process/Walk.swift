@@ -15,6 +15,10 @@ struct Location {
   var touched = false
   /// It is a removed directory outside ("."): the kernel alone knows it.
   var removed = false
+  /// Of a removed directory: its entry in the log of directories, or 0.
+  var ticket = UInt64(0)
+  /// It was removed together with what leads to it: the real path is that of its stand-in, or empty.
+  var isLost = false
 
   /// What the last component was: some calls refuse "." and "..".
   enum Last { case name, dot, dotDot, root }
@@ -59,7 +63,8 @@ enum Walk {
     textual: Bool = false, _ scratch: Scratch
   ) throws(Errno) -> Location {
     guard !text.isEmpty else { throw .noEntry }
-    guard text.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
+    // realpath(3) makes a path of the names alone, however much else there is between them.
+    guard text.count < Int(OVL_PATH_MAX) || textual else { throw .nameTooLong }
     var here = scratch.here
     var overlay = -1
     var touched = false
@@ -81,7 +86,11 @@ enum Walk {
     // A scoped walk never stands above its start, so the length tells whether it stands there.
     let (startOverlay, startLength) = (overlay, here.count)
     var rest = scratch.rest
-    try rest.append(text)
+    if text.count < Int(OVL_PATH_MAX) {
+      try rest.append(text)
+    } else {
+      try rest.append(namesOf: text)
+    }
     var position = 0
     var links = 0
     var last = Location.Last.root
@@ -134,7 +143,12 @@ enum Walk {
         continue
       }
       last = .name
-      if removed != nil { throw .noEntry }
+      if let gone = removed {
+        guard naming, isLast else { throw .noEntry }
+        // The directory is there to look in, and nothing is found: what a call refuses first differs.
+        while position < rest.count { position += 1; trailing = true }
+        return gone.missing(overlay, here, trailing: trailing, touched: touched)
+      }
       atStart = false
       let before = here.count
       if overlay >= 0 {
@@ -231,7 +245,7 @@ enum Walk {
         touched = true
         here.count = 0
         try here.append(inside.rel)
-        if try inside.overlay.followLower(&here, layer: inside.layer) == .removed {
+        if try inside.overlay.followLower(&here, layer: inside.layer).isRemoved {
           guard isLast else { throw .notDirectory }
           return try removedFile(inside, here, link.view, scratch)
         }

@@ -15,6 +15,8 @@ enum WorkingDirectory {
     var removed = false
     /// And stands under a staging name: the kernel's ".." of it is a folder of the workdir.
     var staged = false
+    /// Of a removed one: its entry in the log of directories, or 0.
+    var ticket = UInt64(0)
   }
 
   /// The working directory's position; writes its path.
@@ -114,10 +116,12 @@ enum WorkingDirectory {
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }
       path.count = rel.count
       let followed = try overlay.followLower(&path, layer: layer)
+      if case .removed(let ticket) = followed {
+        return Position(overlay: overlay.index, layer: layer, removed: true, ticket: ticket)
+      }
       return Position(
         overlay: overlay.index, layer: layer,
-        isDirect: layer < overlay.layerCount && followed == .unmoved,
-        removed: followed == .removed)
+        isDirect: layer < overlay.layerCount && followed == .unmoved)
     }
     return Position(overlay: -1, layer: 0)
   }
@@ -125,8 +129,9 @@ enum WorkingDirectory {
   /// The position of a removed directory, from what /proc shows of it.
   private static func removed(_ path: inout PathBuffer) throws(Errno) -> Position {
     if path.view.hasSuffix(" (deleted)") { path.count -= 10 }
-    if let index = try readStaged(&path) {
-      return Position(overlay: index, layer: 0, removed: true, staged: true)
+    if let (index, staged) = try readStaged(&path) {
+      return Position(
+        overlay: index, layer: 0, removed: true, staged: !staged.isBelow, ticket: staged.ticket)
     }
     guard let (overlay, rel, layer) = RealPaths.merged(path.view) else {
       return Position(overlay: -1, layer: 0, removed: true)
@@ -137,13 +142,16 @@ enum WorkingDirectory {
     return Position(overlay: overlay.index, layer: layer, removed: true)
   }
 
-  /// Replaces a staging name by the merged path that it carries; the overlay's index.
-  static func readStaged(_ path: inout PathBuffer) throws(Errno) -> Int? {
-    try withScratch { (s) throws(Errno) -> Int? in
+  /// Replaces a staging name by the merged path that it stands for.
+  static func readStaged(_ path: inout PathBuffer) throws(Errno) -> (
+    overlay: Int, staged: Overlay.Staged
+  )? {
+    try withScratch { (s) throws(Errno) in
       var rel = s.rest
-      for i in 0..<Overlay.count where try Overlay(index: i).readStaged(path.view, into: &rel) {
+      for i in 0..<Overlay.count {
+        guard let staged = try Overlay(index: i).readStaged(path.view, into: &rel) else { continue }
         try path.set(rel.view)
-        return i
+        return (i, staged)
       }
       return nil
     }
@@ -179,8 +187,8 @@ enum WorkingDirectory {
       path.count = rel.count
       let epoch = overlay.registry?.positions ?? 0
       let followed = try overlay.followLower(&path, layer: layer)
-      if followed == .removed {
-        return Position(overlay: overlay.index, layer: layer, removed: true)
+      if case .removed(let ticket) = followed {
+        return Position(overlay: overlay.index, layer: layer, removed: true, ticket: ticket)
       }
       // A slot is only cleared with an entry that says something.
       if !entry.isKnown {

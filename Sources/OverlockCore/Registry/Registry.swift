@@ -36,7 +36,9 @@ import CLinux
 ///            page fault of a new process brings both
 ///     77824  generations: 1024 turns × 64 words
 ///    602112  lookup cache: 65536 entries of 32 bytes
-///   2699264  end
+///   2699264  renames and removals of directories: a counter, then 255 entries of 512 bytes
+///            (`DirectoryLog`)
+///   2830336  end
 @safe struct Registry {
   let base: UnsafeMutableRawPointer
   /// Where the segments of the overlay meet; the segment itself where nobody can use another.
@@ -59,10 +61,10 @@ import CLinux
   }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0007 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0008 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
-  static var size: Int { 2_699_264 }
+  static var size: Int { 2_830_336 }
 
   static var turnCount: Int { 1024 }
   static var generationsPerTurn: Int { 64 }
@@ -73,6 +75,7 @@ import CLinux
   static var cacheOffset: Int { 602_112 }
   static var configurationOffset: Int { 12_288 }
   static var configurationSize: Int { 65536 }
+  static var logOffset: Int { 2_699_264 }
 
   @inline(__always) func word(_ offset: Int) -> UnsafeMutablePointer<UInt64> {
     unsafe (base + offset).assumingMemoryBound(to: UInt64.self)
@@ -152,6 +155,9 @@ import CLinux
 
   @inline(__always) var positions: UInt64 { unsafe at_load64(common(64)) }
   func notePositionsChange() { count(64) }
+
+  /// Where directories went that have no name any more.
+  var directoryLog: DirectoryLog { DirectoryLog(self) }
 
   /// Whether a lower directory was ever renamed in this overlay: only then has a descriptor of a
   /// lower directory to be looked up in the index of moved directories.

@@ -157,6 +157,23 @@ func copyBytes(_ to: UnsafeMutablePointer<UInt8>, _ from: UnsafePointer<UInt8>, 
     }
   }
 
+  /// The text without the repeated slashes and the "." between its names.
+  mutating func append(namesOf text: PathView) throws(Errno) {
+    var i = 0
+    while i < text.count {
+      let isDouble = text[i] == slash && i > 0 && text[i - 1] == slash
+      if text[i] == dot, i == 0 || text[i - 1] == slash, i + 1 < text.count, text[i + 1] == slash,
+        i > 0 || count > 0 || i + 2 < text.count
+      {
+        i += 2
+        while i < text.count, text[i] == slash { i += 1 }
+        continue
+      }
+      if !isDouble { try append(text[i]) }
+      i += 1
+    }
+  }
+
   mutating func set(_ text: PathView) throws(Errno) {
     count = 0
     try append(text)
