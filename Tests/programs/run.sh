@@ -35,7 +35,7 @@ while (($#)); do
   esac
 done
 
-subjects=(archives files git processes locks shell perl node python layers user untouched command-line library bad-input builds)
+subjects=(archives files git processes locks shell perl node python layers user untouched edges command-line library bad-input builds)
 if [[ $only ]]; then
   [[ -f $here/$only.sh && $only != run ]] ||
     { echo "run.sh: no subject $only; there are: ${subjects[*]}" >&2; exit 2; }

@@ -30,6 +30,7 @@
 #include "atomics.h"
 #include "owner.h"
 #include "process.h"
+#include "running.h"
 #include "syscalls.h"
 
 #endif

@@ -22,6 +22,7 @@
 #define OVL_COPYUP 2u   /* the caller is about to change the object: it must be in the upper */
 #define OVL_TRUNCATE 4u /* with OVL_COPYUP: the data is about to be thrown away */
 #define OVL_CHANGING 16u /* something is about to be changed, without a copy-up yet */
+#define OVL_WRITING 256u /* with OVL_COPYUP: the data is about to be changed: ETXTBSY for a program that runs */
 /* Who alone may make the change, asked of a lower object before it is copied up: */
 #define OVL_OWNER 32u   /* its owner (EPERM) */
 #define OVL_WRITER 64u  /* who may write it (EACCES) */

@@ -103,7 +103,7 @@ public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
     }
     unsafe ovlPathRelease(p)
     r = unsafe onUpper(
-      AT_FDCWD, path, follow: true, length == 0 ? UInt32(OVL_TRUNCATE) : 0
+      AT_FDCWD, path, follow: true, UInt32(OVL_WRITING) | (length == 0 ? UInt32(OVL_TRUNCATE) : 0)
     ) { (real, _) in unsafe lx_truncate(real, length) }
     return r
   }

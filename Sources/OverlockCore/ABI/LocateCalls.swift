@@ -92,8 +92,12 @@ private func locateSlowly(
         if !overlay.hasUpper { throw .readOnly }
         try unsafe Permission.ask(intent, s.real2.unterminated)
         try overlay.copyUp(
-          location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
+          location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0,
+          writing: intent & UInt32(OVL_WRITING) != 0)
         continue
+      }
+      if intent & UInt32(OVL_WRITING) != 0, node.kind == .file, !node.has(Node.removed) {
+        try Overlay(index: location.overlay).mayWriteText(node.shownInode)
       }
       try unsafe Resolve.fill(p, location, s)
       return 0

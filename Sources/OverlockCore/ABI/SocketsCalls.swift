@@ -74,14 +74,32 @@ public func ovlSockaddr(
         if location.overlay < 0 {
           try real.append(location.path.view)
         } else {
-          _ = try existing(location)
-          try real.append(s2.real2.written.view)
+          let node = try existing(location)
+          if try !origin(location, node, into: &real, s2) {
+            try real.append(s2.real2.written.view)
+          }
         }
         (unsafe outLength.pointee, unsafe hold.pointee) = try unsafe write(real, to: out, s)
         return 0
       }
     }
   }
+}
+
+/// The lower socket that one of the upper was copied from: who bound that is still there. Whether it may be
+/// used its copy says. False: it was not copied up, or the lower one is gone.
+private func origin(
+  _ location: Location, _ node: Node, into real: inout PathBuffer, _ s: Scratch
+) throws(Errno) -> Bool {
+  guard node.kind == .special, node.layer == 0, node.shownInode != 0 else { return false }
+  let overlay = Overlay(index: location.overlay)
+  guard try overlay.origin(.meeting, node.shownInode, into: &real, s) != nil else {
+    real.count = 0
+    return false
+  }
+  try unsafe check(
+    lx_faccessat2(AT_FDCWD, s.real2.unterminated, W_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW))
+  return true
 }
 
 @c(ovl_bind)

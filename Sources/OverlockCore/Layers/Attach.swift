@@ -47,6 +47,7 @@ extension Overlay {
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
       if hasEntries("/index") { registry?.noteIndex() }
       registry?.noteUncontested { !hasEntries("/contested") }
+      registry?.noteNoneRunning { !hasEntries("/running") }
       sweepAbandoned()
     }
   }

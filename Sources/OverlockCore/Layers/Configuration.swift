@@ -194,11 +194,12 @@ struct Configuration {
     let base = try Arena.copy(path.view)
     unsafe raw.pointee.work = cString(base)
     unsafe raw.pointee.work_length = UInt32(base.count)
-    let folders: InlineArray<14, StaticString> = [
+    let folders: InlineArray<16, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
       "/gone/0", "/index", "/moved", "/sockets", "/contested", "/origins",
+      "/meeting", "/running",
     ]
-    for i in 0..<14 {
+    for i in 0..<16 {
       path.count = base.count
       try path.append(folders[i])
       let r = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)

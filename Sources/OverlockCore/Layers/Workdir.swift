@@ -13,6 +13,8 @@ import CLinux
 ///     contested/ lower objects that may be locked though copied up (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
+///     meeting/  where the lower FIFOs and sockets are that were copied up (lasting)
+///     running/  where lower programs are that ran when they were copied up (lasting)
 ///     origins/  what links and special files cannot have as xattrs     (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the

@@ -23,6 +23,7 @@ import CLinux
 ///        80  copy-ups: a counter
 ///        48  directory moves: number of lower directories that were ever renamed away
 ///        96  contested: whether locks on a lower may concern a file of the upper
+///       104  running: whether a program of a lower may still run that was copied up
 ///        88  pending modes: counts directories that wait for their mode
 ///       512  where the overlay is (`AbandonedSegments`)
 ///      3648  who waits for a lock on the other inode (`Waiters`)
@@ -38,7 +39,7 @@ import CLinux
   @inline(__always) init(_ base: UnsafeMutableRawPointer) { unsafe self.base = base }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0006 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0007 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_699_264 }

@@ -32,6 +32,7 @@ public struct Errno: Error, RawRepresentable, Equatable {
   static var noData: Errno { Errno(rawValue: ENODATA) }
   static var inputOutput: Errno { Errno(rawValue: EIO) }
   static var again: Errno { Errno(rawValue: EAGAIN) }
+  static var textBusy: Errno { Errno(rawValue: ETXTBSY) }
 }
 
 /// The one place that turns a system call's `-errno` into a thrown error.
