@@ -142,3 +142,116 @@ mv bin/sleep bin/old; cp bin/old bin/sleep; echo more >>bin/sleep; (echo more >>
 rm bin/old bin/nap; echo new >bin/nap; cat bin/nap
 kill "$sleep"; wait "$sleep" 2>/dev/null || true
 BODY
+
+like_plain "names of 255 bytes, and paths that are as long as a path may be" <<'BODY'
+"$PYTHON" - <<'PY'
+import os, sys
+# Paths of 4000 to 4095 bytes below the target, whose form in a layer is longer, and of 4096, which is too long.
+top = os.getcwd()
+name = "n" * 255
+d = top
+while len(d) + 256 <= 4000: d += "/" + name
+os.makedirs(d)
+def attempt(what, f, *a):
+    try: r = f(*a)
+    except OSError as e: r = e.strerror
+    print(what, r)
+for size in (4000, 4094, 4095, 4096):
+    f = d + "/" + "f" * (size - len(d) - 1)
+    other = d + "/" + "g" * (size - len(d) - 1)
+    attempt("create %d" % size, lambda: os.close(os.open(f, os.O_CREAT | os.O_WRONLY, 0o644)))
+    attempt("stat", lambda: os.stat(f).st_mode)
+    attempt("chmod", os.chmod, f, 0o600)
+    attempt("access", os.access, f, os.R_OK)
+    attempt("truncate", os.truncate, f, 7)
+    attempt("setxattr", os.setxattr, f, "user.x", b"y")
+    attempt("getxattr", os.getxattr, f, "user.x")
+    attempt("utime", os.utime, f, (1, 1))
+    attempt("link", os.link, f, other)
+    attempt("unlink", os.unlink, other)
+    attempt("rename", os.rename, f, other)
+    attempt("symlink", os.symlink, "text", f)
+    attempt("readlink", os.readlink, f)
+    attempt("unlink", os.unlink, f)
+    attempt("mkdir", os.mkdir, f)
+    attempt("chdir", os.chdir, f)
+    attempt("getcwd", lambda: len(os.getcwd()) - len(top))
+    attempt("listdir", os.listdir, d[:4095])
+    attempt("statvfs", lambda: os.statvfs(f).f_namemax)
+    os.chdir(top)
+    attempt("rmdir", os.rmdir, f)
+    attempt("unlink", os.unlink, other)
+attempt("256", os.mkdir, "n" * 256)
+PY
+find . -name 'n*' -prune | wc -l; rm -rf n*
+BODY
+
+if needs_layers "a lower whose paths are longer than the target's"; then
+  fresh_root=$SCRATCH/$(printf 'r%.0s' {1..200})/$(printf 'r%.0s' {1..200})
+  place
+  mkdir -p "$fresh_root"
+  cp -a "$FIXTURE" "$fresh_root/lower"
+  OVERLAYS=("lowerdir=$fresh_root/lower,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work,target=$T")
+  "$PYTHON" - "$fresh_root/lower" <<'PY'
+import os, sys
+os.chdir(sys.argv[1])
+for i in range(15): os.mkdir("n" * 250); os.chdir("n" * 250)
+open("file", "w").write("#!/bin/sh\necho ran \"${0##*/}\"\n"); os.chmod("file", 0o755)
+os.mkdir("dir"); open("dir/in", "w").write("in\n"); os.symlink("file", "link"); os.mkfifo("fifo")
+PY
+  UNTOUCHED=()
+  says "a lower whose paths are longer than the target's" "['dir', 'fifo', 'file', 'link'] file
+changed
+ran file
+['in', 'new'] new
+moved
+0o10600
+[]" <<'BODY'
+"$PYTHON" - <<'PY'
+import os, subprocess
+d = os.getcwd() + "/" + "/".join(["n" * 250] * 15)
+print(sorted(os.listdir(d)), os.readlink(d + "/link"))
+with open(d + "/file", "a") as f: f.write("# changed\n")
+print(open(d + "/link").read().split()[-1])
+print(subprocess.run([d + "/file"], stdout=subprocess.PIPE, text=True).stdout.strip())
+with open(d + "/dir/new", "w") as f: f.write("new")
+print(sorted(os.listdir(d + "/dir")), open(d + "/dir/new").read())
+os.rename(d + "/dir", d + "/moved"); print(os.path.basename(d + "/moved"))
+os.chmod(d + "/fifo", 0o600); print(oct(os.stat(d + "/fifo").st_mode))
+import shutil
+shutil.rmtree(os.getcwd() + "/" + "n" * 250)
+print([n for n in os.listdir(".") if n.startswith("nn")])
+PY
+BODY
+  rm -rf "$SCRATCH/$(printf 'r%.0s' {1..200})"
+fi
+
+like_plain "a tree deeper than a path may be" <<'BODY'
+cat >"$OUT/deep.py" <<'PY'
+import os, subprocess, sys
+top = os.getcwd()
+name = "d" * 200
+for i in range(40):
+    os.mkdir(name); os.chdir(name)
+    if i % 13 == 0: open("f%d" % i, "w").write("file %d" % i)
+open("here", "w").write("deep\n")
+print(open("here").read(), len(os.getcwd()) - len(top), os.getcwd()[len(top):][:5], os.listdir("."))
+# A new program finds its way too, and one that is started in a directory descriptor.
+print(subprocess.run(["/bin/pwd", "-P"], stdout=subprocess.PIPE).stdout.strip()[-8:])
+print(subprocess.run(["cat", "here"], stdout=subprocess.PIPE).stdout)
+os.rename("here", "../there"); print(sorted(os.listdir(".."))); os.symlink("../there", "link")
+print(open("link").read(), os.stat("../there").st_nlink, os.path.exists("../../here"))
+fd = os.open("..", os.O_RDONLY); print(sorted(os.listdir(fd)), os.stat("there", dir_fd=fd).st_size)
+os.chmod("../there", 0o600); os.link("../there", "linked"); print(os.stat("linked").st_nlink)
+try: os.stat(top + ("/" + name) * 40 + "/here")
+except OSError as e: print(e.strerror)
+os.chdir(".."); os.fchdir(fd); print(len(os.getcwd()) - len(top))
+os.chdir(top)
+PY
+"$PYTHON" "$OUT/deep.py"; rm "$OUT/deep.py"
+find . -name 'f*' -path '*ddd*' | awk '{ print length($0) }' | sort -n
+du -s --inodes "$(printf 'd%.0s' {1..200})" | cut -f 1
+tar cf - "$(printf 'd%.0s' {1..200})" 2>/dev/null | tar tf - 2>/dev/null | wc -l
+mv "$(printf 'd%.0s' {1..200})" moved; find moved -type f | wc -l
+rm -rf moved; ls
+BODY

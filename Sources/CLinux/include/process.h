@@ -15,6 +15,8 @@
 #define OVL_SLOT_FDS 1024
 #define OVL_SLOT_PATH 264
 #define OVL_PATH_MAX 4096
+/* Of a canonical path: relative paths lead to directories that no path of PATH_MAX does. */
+#define OVL_DEEP_MAX 16384
 
 /* A layer's root. Paths are canonical and absolute, without a trailing slash ("" for the file
  * system's root). */
@@ -88,7 +90,7 @@ struct ovl_slot {
 
 struct ovl_cwd {
   struct ovl_place place;
-  char path[OVL_PATH_MAX];
+  char path[OVL_DEEP_MAX];
 };
 
 /* What a vfork child, which runs in this memory, has changed of its parent's: put back when the parent
@@ -104,8 +106,8 @@ struct ovl_loan {
 };
 
 #define OVL_TURNS_IN_FLIGHT 64
-#define OVL_SCRATCH_BLOCKS 64
-#define OVL_SCRATCH_SIZE 98304
+#define OVL_SCRATCH_BLOCKS 32
+#define OVL_SCRATCH_SIZE 233472
 
 /* What the start of a process writes, and what every call reads. It lies with the initialised data: ld.so
  * has touched that page already, and page faults are most of what a start costs. */

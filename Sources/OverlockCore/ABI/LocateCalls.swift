@@ -23,6 +23,10 @@ func bordered(_ body: () throws(Errno) -> Int) -> Int {
 @c(ovl_path_release)
 public func ovlPathRelease(_ p: UnsafeMutablePointer<ovl_path>?) {
   guard let p = unsafe p, unsafe p.pointee.block != 0 else { return }
+  if unsafe p.pointee.hold != 0 {
+    _ = unsafe lx_close(Int32(truncatingIfNeeded: p.pointee.hold &- 1))
+    unsafe p.pointee.hold = 0
+  }
   unsafe Scratch.release(p.pointee.block)
   unsafe p.pointee.block = 0
 }

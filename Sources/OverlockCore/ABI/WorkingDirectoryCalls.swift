@@ -81,7 +81,7 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
 
 @c(ovl_realpath)
 public func ovlRealpath(
-  _ path: UnsafePointer<CChar>?, _ buffer: UnsafeMutablePointer<CChar>?
+  _ path: UnsafePointer<CChar>?, _ buffer: UnsafeMutablePointer<CChar>?, _ size: Int
 ) -> Int {
   guard let path = unsafe path, let buffer = unsafe buffer, unsafe isPath(path) else {
     return passResult
@@ -101,7 +101,7 @@ public func ovlRealpath(
         while shown.count > 1, shown.view[shown.count - 1] == slash { shown.count -= 1 }
       }
       if shown.count == 0 { try shown.append(slash) }
-      guard shown.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
+      guard shown.count < size else { throw .nameTooLong }
       unsafe UnsafeMutableRawPointer(buffer).copyMemory(
         from: shown.cString, byteCount: shown.count + 1)
       return 0

@@ -38,7 +38,7 @@ enum CarriedState {
     text.count = 0
     try withScratch { (s) throws(Errno) in
       var here = s.here
-      guard let position = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_PATH_MAX)),
+      guard let position = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_DEEP_MAX)),
         position.overlay >= 0, position.layer > 0,
         position.layer < Overlay(index: position.overlay).layerCount,
         try position.copy(into: &here)

@@ -5,7 +5,6 @@ declare -A NOT_BUILT=(
   [held]='read-only descriptors and mappings that follow a copy-up by somebody else'
   [watches]='watches that survive copy-up'
   [libraries]='shared libraries that the dynamic loader finds in the merged tree'
-  [long]='paths whose real form is longer than PATH_MAX'
   [shared-links]='hard-link counts of an upper that kernel overlayfs and Overlock use in turn'
 )
 
