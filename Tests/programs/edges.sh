@@ -9,6 +9,8 @@ socket.socket(socket.AF_UNIX).bind(sys.argv[1])
 PY
 cp /bin/sleep "$FIXTURE/bin/sleep"
 ln "$FIXTURE/bin/sleep" "$FIXTURE/bin/nap"
+cp /bin/cat /bin/readlink "$FIXTURE/bin/"
+ln "$FIXTURE/bin/cat" "$FIXTURE/bin/tac"
 touch -h -d '2020-02-03 04:05:06.123456789' "$FIXTURE" "$FIXTURE/sock" "$FIXTURE/bin"
 
 like_plain "a FIFO of the lower is one meeting point through chmod, rename and link" <<'BODY'
@@ -254,4 +256,65 @@ du -s --inodes "$(printf 'd%.0s' {1..200})" | cut -f 1
 tar cf - "$(printf 'd%.0s' {1..200})" 2>/dev/null | tar tf - 2>/dev/null | wc -l
 mv "$(printf 'd%.0s' {1..200})" moved; find moved -type f | wc -l
 rm -rf moved; ls
+BODY
+
+cat >"$AUX/links.py" <<'PY'
+import os, shutil, subprocess
+pid = os.getpid()
+top = os.getcwd()
+def short(s): return s.replace(top, "T").replace(str(pid), "PID")
+def rl(p):
+    try: return short(os.readlink(p))
+    except OSError as e: return e.strerror
+def show(what, fd):
+    r = [rl("/proc/self/fd/%d" % fd), rl("/proc/%d/fd/%d" % (pid, fd)), rl("/dev/fd/%d" % fd), rl("/proc/thread-self/fd/%d" % fd), rl("/proc/self/task/%d/fd/%d" % (pid, fd))]
+    o = subprocess.run(["readlink", "/proc/%d/fd/%d" % (pid, fd)], stdout=subprocess.PIPE, text=True, close_fds=True).stdout.strip()
+    r.append(short(o))
+    print(what, r[0] if len(set(r)) == 1 else r)
+def started(command, **more):
+    p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **more)
+    p.stdin.write(b"x"); p.stdout.read(1); return p
+def opened(what, path, flags=os.O_RDONLY, mode=0o644):
+    fd = os.open(path, flags, mode); show(what, fd); return fd
+f = opened("lower file", "README"); os.unlink("README"); show("lower file removed", f)
+f = opened("new file", "new", os.O_CREAT | os.O_RDWR); os.rename("new", "sub/new"); show("renamed", f); os.unlink("sub/new"); show("removed", f)
+f = opened("lower in dir", "sub/f"); os.chmod("sub/f", 0o600); show("copied up", f); os.rename("sub/f", "g"); show("copied up and renamed", f); os.unlink("g"); show("and removed", f)
+os.mkdir("d"); open("d/x", "w").close(); open("d/y","w").close()
+f = opened("dir", "d", os.O_RDONLY); g = opened("in dir", "d/x"); os.unlink("d/x"); os.unlink("d/y"); os.rmdir("d"); show("dir removed", f); show("in it", g)
+f = opened("lower dir", "src", os.O_RDONLY); g = opened("in lower dir", "src/deep/er/file"); os.rename("src", "source"); show("renamed lower dir", f); show("in it", g)
+subprocess.run(["rm", "-r", "source"]); show("removed lower dir", f); show("in it", g)
+f = os.open(".", os.O_TMPFILE | os.O_RDWR); print("tmpfile", "#" in rl("/proc/self/fd/%d" % f), rl("/proc/self/fd/%d" % f).split("#")[0], rl("/proc/self/fd/%d" % f)[-10:])
+# copied up by O_TRUNC, over a whiteout
+open("many/1.txt", "w").close(); f = opened("truncated", "many/1.txt"); os.unlink("many/1.txt"); show("removed", f)
+f = opened("again", "many/1.txt", os.O_CREAT | os.O_RDWR); os.unlink("many/1.txt"); show("removed", f)
+f = opened("target of rename", "many/2.txt"); os.rename("many/3.txt", "many/2.txt"); show("replaced lower", f)
+f = opened("up", "many/2.txt"); open("n2", "w").close(); os.rename("n2", "many/2.txt"); show("replaced upper", f)
+f = opened("hard1", "hard1"); show("hard", f); os.unlink("hard1"); show("hard removed", f); f = opened("hard2", "hard2", os.O_RDWR); show("hard2", f); os.unlink("hard2"); show("gone", f)
+# Another process.
+os.mkdir("w"); p = started(["cat"], cwd="w")
+print(rl("/proc/%d/cwd" % p.pid)); os.rename("w", "w2"); print(rl("/proc/%d/cwd" % p.pid)); os.rmdir("w2"); print(rl("/proc/%d/cwd" % p.pid)); p.kill(); p.wait()
+p = started(["cat"], cwd="doc")
+print(rl("/proc/%d/cwd" % p.pid)); os.rename("doc", "doc2"); print(rl("/proc/%d/cwd" % p.pid)); subprocess.run(["rm", "-r", "doc2"]); print(rl("/proc/%d/cwd" % p.pid)); p.kill(); p.wait()
+p = started(["bin/cat"])
+print(rl("/proc/%d/exe" % p.pid), rl("/proc/%d/root" % p.pid)); os.chmod("bin/cat", 0o700); print(rl("/proc/%d/exe" % p.pid)); os.rename("bin/cat", "bin/s"); print(rl("/proc/%d/exe" % p.pid))
+os.unlink("bin/tac"); print(rl("/proc/%d/exe" % p.pid)); os.unlink("bin/s"); print(rl("/proc/%d/exe" % p.pid)); p.kill(); p.wait()
+shutil.copy("/bin/cat", "mine"); os.chmod("mine", 0o755); p = started(["./mine"])
+print(rl("/proc/%d/exe" % p.pid)); os.unlink("mine"); print(rl("/proc/%d/exe" % p.pid)); p.kill(); p.wait()
+os.mkdir("cw"); os.chdir("cw"); print(rl("/proc/self/cwd"), rl("/proc/%d/cwd" % pid)); os.rmdir("../cw"); print(rl("/proc/self/cwd"), rl("/proc/%d/cwd" % pid), rl("/proc/thread-self/cwd"))
+os.chdir(top); os.chdir("empty-dir"); print(rl("/proc/self/cwd")); os.rmdir("../empty-dir"); print(rl("/proc/self/cwd"), rl("/proc/%d/cwd" % pid))
+os.chdir(top)
+own = subprocess.run(["bin/readlink", "/proc/self/exe"], stdout=subprocess.PIPE, text=True).stdout; print(short(own.strip()))
+f = os.open("bin/readlink", os.O_RDONLY); own = subprocess.run(["/proc/self/fd/%d" % f, "/proc/self/exe"], pass_fds=[f], stdout=subprocess.PIPE, text=True).stdout; print(short(own.strip()))
+pid = os.fork()
+if pid == 0: os.execve(f, ["readlink", "/proc/self/exe"], os.environ)
+os.waitpid(pid, 0)
+PY
+links="what the links in /proc say of files and directories, opened, renamed, removed, here and in other processes"
+like_plain "$links" <<'BODY'
+mkdir sub; echo s >sub/f
+"$PYTHON" "$AUX/links.py"
+BODY
+elsewhere=1 like_plain "$links, of a lower that is not the target" <<'BODY'
+mkdir sub; echo s >sub/f
+"$PYTHON" "$AUX/links.py"
 BODY

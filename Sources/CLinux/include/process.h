@@ -121,6 +121,7 @@ struct ovl_process {
   uint32_t longest_layer; /* bytes of the longest layer path */
   uint32_t started;
   uint32_t record_locks; /* 1: POSIX record locks were asked for on objects of overlays */
+  uint32_t program; /* index plus one of the overlay from whose lower, not its target, the program comes */
   uint32_t near_used; /* of the two arenas */
   uint32_t far_used;
   uint64_t steps; /* numbered steps passed (fault injection) */

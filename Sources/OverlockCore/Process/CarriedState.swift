@@ -1,9 +1,32 @@
 import CLinux
 
-/// What exec must carry over because the kernel cannot tell it: that a working directory on a lower
-/// which is not the target is the overlay's. One line in OVERLOCK_STATE: `cwd=<overlay>:<path>`.
+/// What exec must carry over because the kernel cannot tell it: that the program itself, or the working
+/// directory, is the overlay's although it is on a lower which is not the target. One line in
+/// OVERLOCK_STATE: `exe=<overlay>;` and `cwd=<overlay>:<path>`, each only where it is so.
 enum CarriedState {
-  static func restore(_ text: PathView) throws(Errno) {
+  /// Whether this program was started through the overlay.
+  static func isProgram(of overlay: Overlay) -> Bool {
+    unsafe ovl_self()!.pointee.program == UInt32(overlay.index) + 1
+  }
+
+  /// What the state begins with if the program is the overlay's.
+  static func appendProgram(of overlay: Overlay, to text: inout PathBuffer) throws(Errno) {
+    try text.append("OVERLOCK_STATE=exe=")
+    try text.append(decimal: UInt64(overlay.index))
+    try text.append(UInt8(ascii: ";"))
+  }
+
+  static func restore(_ state: PathView) throws(Errno) {
+    var text = state
+    if text.hasPrefix("exe=") {
+      var end = 4
+      while end < text.count, text[end] != UInt8(ascii: ";") { end += 1 }
+      guard end < text.count, let index = decimal(text.from(4).prefix(end - 4)),
+        index < Overlay.count
+      else { return }
+      unsafe ovl_self()!.pointee.program = UInt32(index) + 1
+      text = text.from(end + 1)
+    }
     guard text.hasPrefix("cwd=") else { return }
     let rest = text.from(4)
     var colon = 0
@@ -34,8 +57,11 @@ enum CarriedState {
   }
 
   /// Writes `OVERLOCK_STATE=…`, or nothing where the kernel's answer will do.
-  static func save(into text: inout PathBuffer) throws(Errno) {
+  ///
+  /// - Parameter program: the overlay from whose lower the program comes, if not from its target.
+  static func save(into text: inout PathBuffer, program: Overlay? = nil) throws(Errno) {
     text.count = 0
+    if let program { try appendProgram(of: program, to: &text) }
     try withScratch { (s) throws(Errno) in
       var here = s.here
       guard let position = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_DEEP_MAX)),
@@ -45,7 +71,8 @@ enum CarriedState {
       else { return }
       let overlay = Overlay(index: position.overlay)
       if overlay.layerPath(position.layer).equals(overlay.target) { return }
-      try text.append("OVERLOCK_STATE=cwd=")
+      if text.count == 0 { try text.append("OVERLOCK_STATE=") }
+      try text.append("cwd=")
       try text.append(decimal: UInt64(position.overlay))
       try text.append(UInt8(ascii: ":"))
       try text.append(here.view)

@@ -78,8 +78,9 @@ enum Resolve {
       if real.count >= Int(OVL_PATH_MAX) {
         var rest: UnsafePointer<CChar>? = nil
         let fd = try unsafe check(lx_long_prefix(copy.cString, &rest))
-        let start = unsafe UnsafeMutableRawPointer(block.rest.base).assumingMemoryBound(to: CChar.self)
-        _ = unsafe lx_descriptor_path(start, Int32(truncatingIfNeeded: fd), rest)
+        let text = unsafe UnsafeMutableRawPointer(block.rest.base)
+        _ = unsafe lx_descriptor_path(
+          text.assumingMemoryBound(to: CChar.self), Int32(truncatingIfNeeded: fd), rest)
         unsafe p.pointee.hold = Int64(fd) + 1
         copy = block.rest.written
       }
