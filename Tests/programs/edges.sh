@@ -318,3 +318,62 @@ elsewhere=1 like_plain "$links, of a lower that is not the target" <<'BODY'
 mkdir sub; echo s >sub/f
 "$PYTHON" "$AUX/links.py"
 BODY
+
+like_plain "pointers that lead nowhere are EFAULT, as the kernel says" <<'BODY'
+cat >"$OUT/bad.py" <<'PY'
+import ctypes, errno, mmap, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+P, L = ctypes.c_void_p, ctypes.c_long
+libc.mmap.restype = P; libc.mmap.argtypes = [P, L, L, L, L, L]
+def anonymous(protection): return libc.mmap(None, 65536, protection, 0x22, -1, 0)
+gone = anonymous(3); libc.munmap(P(gone), L(65536))
+nowhere = {"none": 0, "first page": 100, "closed": anonymous(0), "unmapped": gone, "end": 2**64 - 1,
+           "kernel": 0xffff800000000000, "middle": 0x7fffffff0000}
+space = anonymous(3)
+room, read_only = P(space), P(libc.mmap(None, 65536, 1, 0x22, -1, 0))
+def at(text): return ctypes.c_char_p(text)
+times = struct.pack("qqqq", 1, 0, 2, 0)
+fd = os.open(".", os.O_RDONLY); up = os.open("up", os.O_CREAT | os.O_RDWR)
+s = libc.socket(1, 1, 0)
+libc.syscall.restype = L
+calls = {
+    "open": lambda b: libc.open(b, 0), "openat": lambda b: libc.openat(fd, b, 0),
+    "creat": lambda b: libc.creat(b, 0o644), "stat": lambda b: libc.stat(b, room),
+    "stat into": lambda b: libc.stat(at(b"README"), b), "lstat into": lambda b: libc.lstat(at(b"many"), b),
+    "fstat into": lambda b: libc.fstat(fd, b), "statx": lambda b: libc.statx(fd, b, 0, 0xfff, room),
+    "statx into": lambda b: libc.statx(fd, at(b"README"), 0, 0xfff, b),
+    "access": lambda b: libc.access(b, 0), "faccessat": lambda b: libc.faccessat(fd, b, 0, 0),
+    "chmod": lambda b: libc.chmod(b, 0o600), "chown": lambda b: libc.chown(b, 0, 0),
+    "unlink": lambda b: libc.unlink(b), "rmdir": lambda b: libc.rmdir(b), "mkdir": lambda b: libc.mkdir(b, 0o700),
+    "rename from": lambda b: libc.rename(b, at(b"x")), "rename to": lambda b: libc.rename(at(b"README"), b),
+    "link from": lambda b: libc.link(b, at(b"x")), "link to": lambda b: libc.link(at(b"README"), b),
+    "symlink text": lambda b: libc.symlink(b, at(b"x")), "symlink": lambda b: libc.symlink(at(b"text"), b),
+    "readlink": lambda b: libc.readlink(b, room, 99), "readlink into": lambda b: libc.readlink(at(b"link"), b, 99),
+    "readlink of proc into": lambda b: libc.readlink(at(b"/proc/self/cwd"), b, 99),
+    "truncate": lambda b: libc.truncate(b, L(1)), "chdir": lambda b: libc.chdir(b),
+    "mknod": lambda b: libc.mknod(b, 0o10644, L(0)), "statfs": lambda b: libc.statfs(b, room),
+    "statfs into": lambda b: libc.statfs(at(b"README"), b),
+    "utimensat times": lambda b: libc.utimensat(fd, at(b"src"), b, 0) if b.value else -1,
+    "futimens times": lambda b: libc.futimens(up, b) if b.value else -1,
+    "getcwd into": lambda b: libc.syscall(L(79), b, L(4096)),
+    "getdents64 into": lambda b: (os.lseek(fd, 0, 0), libc.syscall(L(217), L(fd), b, L(4096)))[1],
+    "getxattr": lambda b: libc.getxattr(b, at(b"user.x"), room, 9), "getxattr name": lambda b: libc.getxattr(at(b"README"), b, room, 9),
+    "setxattr name": lambda b: libc.setxattr(at(b"README"), b, room, 1, 0), "listxattr": lambda b: libc.listxattr(b, room, 99),
+    "removexattr name": lambda b: libc.removexattr(at(b"README"), b),
+    "connect": lambda b: libc.connect(s, b, 110), "bind": lambda b: libc.bind(s, b, 110),
+    "fcntl lock": lambda b: libc.fcntl(up, 6, b), "openat2": lambda b: libc.syscall(L(437), L(fd), at(b"README"), b, L(24)),
+    "openat2 path": lambda b: libc.syscall(L(437), L(fd), b, room, L(24)),
+    "execve": lambda b: libc.execve(b, None, None), "inotify": lambda b: libc.inotify_add_watch(os.open("/dev/null", 0), b, 2),
+}
+for name, call in calls.items():
+    print(name, end=":")
+    for where, address in nowhere.items():
+        ctypes.set_errno(0)
+        r = call(P(address))
+        print(" %s %s" % (where, errno.errorcode.get(ctypes.get_errno(), r) if r < 0 else "done"), end=";", flush=True)
+    print()
+ctypes.set_errno(0); print(libc.syscall(L(79), read_only, L(4096)), errno.errorcode.get(ctypes.get_errno()))
+print(sorted(os.listdir("."))[:4])
+PY
+"$PYTHON" "$OUT/bad.py"; rm "$OUT/bad.py"
+BODY

@@ -29,6 +29,7 @@
 #include "abi.h"
 #include "atomics.h"
 #include "owner.h"
+#include "pointers.h"
 #include "process.h"
 #include "running.h"
 #include "syscalls.h"

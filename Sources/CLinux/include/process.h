@@ -112,6 +112,7 @@ struct ovl_loan {
 /* What the start of a process writes, and what every call reads. It lies with the initialised data: ld.so
  * has touched that page already, and page faults are most of what a start costs. */
 #define OVL_ARENA_NEAR 640
+#define OVL_PAGES_SEEN 64
 struct ovl_process {
   struct ovl_fd *table; /* NULL before the start */
   struct ovl_slot *slots;
@@ -126,6 +127,7 @@ struct ovl_process {
   uint32_t far_used;
   uint64_t steps; /* numbered steps passed (fault injection) */
   uint64_t step_to_die;
+  uint64_t pages[OVL_PAGES_SEEN]; /* of the program's memory, numbers plus one (pointers.h) */
   char arena[OVL_ARENA_NEAR];
   struct ovl_overlay overlays[OVL_MAX_OVERLAYS];
 };

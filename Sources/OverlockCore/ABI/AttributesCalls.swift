@@ -76,6 +76,8 @@ public func ovlTimesIntent(_ times: UnsafePointer<timespec>?) -> UInt32 {
   let now = (1 << 30) - 1
   let omit = (1 << 30) - 2
   guard let times = unsafe times else { return UInt32(OVL_TOUCH) }
+  // The kernel looks at them before it looks for the object.
+  if unsafe ovl_is_readable_all(times, 2 * MemoryLayout<timespec>.size) == 0 { return 0 }
   let first = unsafe times[0].tv_nsec
   let second = unsafe times[1].tv_nsec
   if first == omit, second == omit { return 0 }
@@ -232,7 +234,7 @@ public func ovlListxattr(
         if size == 0 { return left }
         if left > size { throw .range }
         if left > 0 {
-          guard let list = unsafe list, unsafe isMapped(list) else { throw .fault }
+          guard let list = unsafe list, unsafe ovl_is_writable(list, left) != 0 else { throw .fault }
           unsafe UnsafeMutableRawPointer(list).copyMemory(from: spare, byteCount: left)
         }
         return left

@@ -199,7 +199,10 @@ public func ovlListingDrop(_ fd: Int32) { Listing.outdate(fd) }
 public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int) -> Int {
   bordered { () throws(Errno) in
     guard let listing = unsafe try Listing.of(fd) else { return passResult }
-    guard let buffer = unsafe buffer, unsafe isMapped(buffer) else { throw .fault }
+    guard let buffer = unsafe buffer,
+      unsafe ovl_is_readable_all(
+        buffer, max(min(size, listing.pointee.bytes &- listing.pointee.next), 0)) != 0
+    else { throw .fault }
     let records = unsafe UnsafeMutableRawPointer(listing) + MemoryLayout<ovl_listing>.size
     var given = 0
     while unsafe listing.pointee.next < listing.pointee.bytes {

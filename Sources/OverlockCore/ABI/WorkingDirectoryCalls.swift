@@ -71,7 +71,8 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
       try shown.appendBelow(here.view)
       if shown.count == 0 { try shown.append(slash) }
       guard shown.count + 1 <= size else { throw .range }
-      guard let buffer = unsafe buffer, unsafe isMapped(buffer) else { throw .fault }
+      guard let buffer = unsafe buffer, unsafe ovl_is_writable(buffer, shown.count + 1) != 0
+      else { throw .fault }
       unsafe UnsafeMutableRawPointer(buffer).copyMemory(
         from: shown.cString, byteCount: shown.count + 1)
       return shown.count + 1

@@ -27,7 +27,9 @@ import CLinux
       action = operation & ~LOCK_NB == LOCK_UN ? .drop : .take
       return
     }
-    guard let argument = unsafe argument, UInt(bitPattern: argument) >= 4096 else { return nil }
+    guard let argument = unsafe argument,
+      unsafe ovl_is_readable_all(argument, MemoryLayout<flock>.size) != 0
+    else { return nil }
     operation = 0
     let given = unsafe argument.assumingMemoryBound(to: flock.self)
     unsafe words = given

@@ -38,6 +38,7 @@ enum ProcLink {
       if shown.count == 0 { try shown.append(slash) }
       if removed { try shown.append(" (deleted)") }
       let length = min(size, shown.count)
+      if unsafe ovl_is_writable(buffer, length) == 0 { throw .fault }
       unsafe copyBytes(
         UnsafeMutableRawPointer(buffer).assumingMemoryBound(to: UInt8.self),
         UnsafePointer(shown.base), length)
