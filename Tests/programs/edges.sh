@@ -377,3 +377,32 @@ print(sorted(os.listdir("."))[:4])
 PY
 "$PYTHON" "$OUT/bad.py"; rm "$OUT/bad.py"
 BODY
+
+cat >"$AUX/high.py" <<'PY'
+import fcntl, os, resource, subprocess
+# As high as this machine lets a process go.
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+open("src/new", "w").close(); os.unlink("src/u1.c"); open("README", "a").write("more\n")
+for number in [n for n in (1023, 1024, 4095, 4096, 5000, 65535, 65536, 70000, 131072) if n < most - 2] + [most - 2]:
+    d = os.open("src", os.O_RDONLY); high = fcntl.fcntl(d, fcntl.F_DUPFD, number); os.close(d)
+    print(high, len(os.listdir(high)), sorted(os.listdir(high))[:3], os.path.exists("/proc/self/fd/%d" % high))
+    print(os.stat("new", dir_fd=high).st_size, os.fstat(high).st_ino == os.stat("src").st_ino,
+          os.readlink("/proc/self/fd/%d" % high).endswith("/src"))
+    f = os.open("u2.c", os.O_RDONLY, dir_fd=high); up = os.dup2(f, number + 1); os.close(f)
+    print(os.fstat(up).st_ino == os.stat("src/u2.c").st_ino, os.fstat(up).st_dev == os.stat("README").st_dev)
+    os.fchmod(up, 0o640); print(oct(os.stat("src/u2.c").st_mode), oct(os.fstat(up).st_mode))
+    os.chmod("src/u2.c", 0o600)
+    print(subprocess.run(["ls", "/proc/self/fd/%d/" % high], pass_fds=[high], stdout=subprocess.PIPE).stdout[:20])
+    os.fchdir(high); print(os.path.basename(os.getcwd())); os.chdir("..")
+    os.close(high); os.close(up)
+    # The number is free again, and somebody else's.
+    d = os.open("/etc", os.O_RDONLY); again = fcntl.fcntl(d, fcntl.F_DUPFD, number); os.close(d)
+    print(again == high, "passwd" in os.listdir(again)); os.closerange(number, number + 1)
+PY
+like_plain "descriptors with high numbers" <<'BODY'
+"$PYTHON" "$AUX/high.py"
+BODY
+elsewhere=1 like_plain "descriptors with high numbers, of a lower that is not the target" <<'BODY'
+"$PYTHON" "$AUX/high.py"
+BODY

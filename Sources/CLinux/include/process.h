@@ -11,7 +11,9 @@
 
 #define OVL_MAX_OVERLAYS 16
 #define OVL_MAX_LAYERS 512 /* lowers plus the upper */
-#define OVL_TABLE_FDS 65536
+#define OVL_TABLE_FDS 4096 /* descriptors with an entry in the table; higher ones have it in one of their own */
+#define OVL_FAR_FDS 65536u
+#define OVL_FAR_TABLES 32768
 #define OVL_SLOT_FDS 1024
 #define OVL_SLOT_PATH 264
 #define OVL_PATH_MAX 4096
@@ -138,6 +140,12 @@ OVL_HIDDEN_DATA struct ovl_cwd ovl_cwd;
 OVL_HIDDEN_DATA struct ovl_loan ovl_loan;
 OVL_HIDDEN_DATA uint64_t ovl_turns_held[OVL_TURNS_IN_FLIGHT]; /* descriptor plus one of each */
 OVL_HIDDEN_DATA char ovl_arena_far[16384];
+
+/* The entry of a descriptor with a number of OVL_TABLE_FDS or more; its table is made if asked for. NULL: there is
+ * none. */
+struct ovl_fd *ovl_far_fd(int fd, int make) __attribute__((visibility("hidden")));
+/* One more than the highest number that may have an entry. */
+unsigned ovl_fd_limit(void) __attribute__((visibility("hidden")));
 
 /* Gives the process its tables: address space that is touched as needed. */
 void ovl_set_tables(void) __attribute__((visibility("hidden")));

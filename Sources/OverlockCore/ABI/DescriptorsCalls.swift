@@ -6,7 +6,7 @@ public func ovlFDClosing(_ fd: Int32) { DescriptorTable.forget(fd) }
 @c(ovl_fd_closing_range)
 public func ovlFDClosingRange(_ first: UInt32, _ last: UInt32) {
   var fd = first
-  while fd <= last, fd < UInt32(OVL_TABLE_FDS) {
+  while fd <= last, fd < ovl_fd_limit() {
     DescriptorTable.forget(Int32(fd))
     fd += 1
   }
