@@ -234,7 +234,9 @@ public func ovlListxattr(
         if size == 0 { return left }
         if left > size { throw .range }
         if left > 0 {
-          guard let list = unsafe list, unsafe ovl_is_writable(list, left) != 0 else { throw .fault }
+          guard let list = unsafe list, unsafe ovl_is_writable(list, left) != 0 else {
+            throw .fault
+          }
           unsafe UnsafeMutableRawPointer(list).copyMemory(from: spare, byteCount: left)
         }
         return left
