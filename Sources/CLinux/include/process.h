@@ -20,6 +20,10 @@
 /* Of a canonical path: relative paths lead to directories that no path of PATH_MAX does. */
 #define OVL_DEEP_MAX 16384
 
+/* Flag of a layer: an empty regular file in it may be a whiteout in the xattr form, also where its directory does
+ * not say so: the upper's whiteouts are made so, or the root of the lower says it. */
+#define OVL_LAYER_FILE_WHITEOUTS 1u
+
 /* A layer's root. Paths are canonical and absolute, without a trailing slash ("" for the file
  * system's root). */
 struct ovl_layer {

@@ -76,6 +76,16 @@ struct Configuration {
     }
     try checkOverlap()
     numberDevices()
+    for i in (overlay.hasUpper ? 0 : 1)..<overlay.layerCount {
+      var root = s.real2
+      try root.append(overlay.layerPath(i))
+      if root.count == 0 { try root.append(slash) }
+      if i == 0 && overlay.has(OVL_XATTR_WHITEOUTS)
+        || (unsafe overlay.letter(.opaque, root.cString)) == UInt8(ascii: "x")
+      {
+        unsafe raw.pointee.layers[i].flags |= UInt32(OVL_LAYER_FILE_WHITEOUTS)
+      }
+    }
   }
 
   private func layer(_ root: Root) -> ovl_layer {

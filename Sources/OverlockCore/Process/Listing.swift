@@ -48,7 +48,7 @@ enum Listing {
       let node = look.node
       // One layer, and its numbers are the shown ones: the kernel's answer is the right one.
       if merge.count == 1, !node.has(Node.impure), !node.has(Node.opaque),
-        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer, !merge.mayHideFiles(0)
+        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer, !merge.aloneHidesFiles
       {
         return nil
       }
