@@ -406,3 +406,69 @@ BODY
 elsewhere=1 like_plain "descriptors with high numbers, of a lower that is not the target" <<'BODY'
 "$PYTHON" "$AUX/high.py"
 BODY
+
+cat >"$AUX/names.sh" <<'BODY'
+rm README hard1; ls; ls -l hard2 | cut -d ' ' -f 2; rm src/u1.c; ls src; mv src/u2.c src/u1.c; cat src/u1.c
+mv doc docs; ls docs; mv src source; ls source; rm -r many empty-dir; mkdir many; echo new >many/1.txt; ls many; mv a\ name many
+mv link bin/script; ls bin; echo back >README; cat README; mv -T --exchange 2>/dev/null many bin || true
+test ! -e hard1; test ! -e many/2.txt; test ! -e doc; cat linkdir/file 2>&1 | sed 's/.*: //'
+BODY
+cat >"$AUX/view.sh" <<'BODY'
+find . | sort; find . -type f -print0 | sort -z | xargs -0 cat | cksum
+BODY
+name="an upper on overlayfs, which takes no whiteouts of the kernel's form"
+if needs_overlock "$name" && needs_root "$name"; then
+  place
+  (cd "$T" && bash "$AUX/names.sh" && bash "$AUX/view.sh") >"$SCRATCH/plain.out" 2>&1 || true
+  place
+  ledger "$T" >"$SCRATCH/before"
+  mkdir -p "$SCRATCH/inner"
+  if unshare -m bash -c '
+    mount -t tmpfs tmpfs "$SCRATCH/inner" && mkdir "$SCRATCH"/inner/{l,u,w,m} &&
+    mount -t overlay overlay -o "lowerdir=$SCRATCH/inner/l,upperdir=$SCRATCH/inner/u,workdir=$SCRATCH/inner/w" "$SCRATCH/inner/m" &&
+    : >"$SCRATCH/mounted" && cd "$SCRATCH/inner/m" && mkdir u w && ! mknod probe c 0 0 2>/dev/null &&
+    cd "$T" && export OVERLOCK="lowerdir=$T,upperdir=$SCRATCH/inner/m/u,workdir=$SCRATCH/inner/m/w,target=$T,registry=$REGISTRY" LD_PRELOAD=$LIBRARY
+    bash "$AUX/names.sh" && bash "$AUX/view.sh"' >"$SCRATCH/overlay.out" 2>&1 || [[ -e $SCRATCH/mounted ]]; then
+    ledger "$T" >"$SCRATCH/after"
+    if ! cmp -s "$SCRATCH/plain.out" "$SCRATCH/overlay.out"; then
+      fail "$name" "other output: $(first_difference "$SCRATCH/plain.out" "$SCRATCH/overlay.out")"
+    elif ! cmp -s "$SCRATCH/before" "$SCRATCH/after"; then
+      fail "$name" "lower changed"
+    else
+      pass "$name"
+    fi
+  else
+    skip "$name" "cannot mount an overlay here"
+  fi
+fi
+
+like_plain "sockets tell the names that they were bound by" <<'BODY'
+cat >"$OUT/names.py" <<'PY'
+import os, socket, subprocess
+def unix(kind=socket.SOCK_STREAM): return socket.socket(socket.AF_UNIX, kind)
+top, n = os.getcwd(), 0
+def pair(name, kind=socket.SOCK_STREAM, how=None):
+    global n
+    n += 1
+    s = unix(kind); s.bind(name)
+    c = unix(kind); own = os.path.join(os.path.dirname(name), "c%d" % n); c.bind(own)
+    r = [s.getsockname()]
+    if "/" not in name and name != "hard1" and n != 11:
+        number = str(os.fstat(s.fileno()).st_ino)
+        r += [line.split()[7] for line in open("/proc/net/unix") if line.split()[6] == number]
+    if kind == socket.SOCK_STREAM:
+        s.listen(); c.connect(how or name); a, peer = s.accept()
+        r += [c.getpeername(), peer, a.getpeername(), a.getsockname(), c.getsockname()]
+    else:
+        c.sendto(b"x", how or name); r.append(s.recvfrom(9)); c.connect(how or name); r.append(c.getpeername())
+    ask = "import socket; print(socket.socket(fileno=0).getsockname())"
+    r.append(subprocess.run([os.environ["PYTHON"], "-I", "-c", ask], stdin=s, stdout=subprocess.PIPE).stdout)
+    print(name, r)
+pair("rel"); pair("./dot"); pair("src/in"); pair("src/../up"); pair(top + "/abs"); pair("dg", socket.SOCK_DGRAM)
+pair("linkdir/via"); os.chdir("src"); pair("there"); pair("../above"); os.chdir("..")
+os.unlink("hard1"); pair("hard1"); os.unlink("rel"); pair("rel"); os.chdir("/"); pair(top[1:] + "/r"); os.chdir(top)
+deep = "d" * 60; os.makedirs(deep + "/" + deep); os.chdir(deep + "/" + deep); pair("deep"); os.chdir(top)
+pair("x" * 100); pair("y" * 20, how="./" + "y" * 20)
+PY
+"$PYTHON" "$OUT/names.py"; rm "$OUT/names.py"
+BODY

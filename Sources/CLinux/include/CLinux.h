@@ -28,6 +28,7 @@
 
 #include "abi.h"
 #include "atomics.h"
+#include "bind.h"
 #include "owner.h"
 #include "pointers.h"
 #include "process.h"
