@@ -88,7 +88,9 @@ extension Overlay {
     let total = layerCount - (hasUpper ? 0 : 1)
     if total == 1 {
       node.flags = hasFileWhiteouts(node.layer) ? 0 : Node.single
-    } else { node.flags = Node.merged | Node.below }
+    } else {
+      node.flags = Node.merged | Node.below
+    }
     if hasUpper { node.flags |= Node.impure }
     node.shownInode = unsafe raw.pointee.root_ino
     return node
