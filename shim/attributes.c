@@ -126,7 +126,7 @@ static int changes_inode(unsigned long request) {
 /* 1: an object of a lower is among those whose blocks would be shared. Its owner may ask for that
  * through a read-only descriptor. */
 static int dedupes_lower(const struct file_dedupe_range *range) {
-  if (!ovl_is_mapped(range)) return 0;
+  if (!ovl_is_readable_all(range, sizeof *range)) return 0;
   for (unsigned i = 0; i < range->dest_count; i++)
     if (ovl_fd_is_lower((int)range->info[i].dest_fd)) return 1;
   return 0;

@@ -35,12 +35,19 @@ HOOKED(int, chroot, const char *path) {
 /* getcwd with a buffer that libc is to make: of `size` bytes, or as long as needed when 0. */
 static char *allocate_cwd(size_t size) {
   char path[PATH_MAX];
-  const long r = ovl_getcwd(path, sizeof path);
+  long r = ovl_getcwd(path, sizeof path);
   if (r == OVL_PASS) return NEXT(getcwd)(NULL, size);
-  if (r < 0) return ovl_null(r);
-  if (size != 0 && (size_t)r > size) return ovl_null(-ERANGE);
-  char *buffer = malloc(size != 0 ? size : (size_t)r);
-  return buffer == NULL ? NULL : memcpy(buffer, path, (size_t)r);
+  /* Deeper than a path may be. */
+  const int deep = r == -ERANGE && (size == 0 || size > sizeof path);
+  if (r < 0 && !deep) return ovl_null(r);
+  if (!deep && size != 0 && (size_t)r > size) return ovl_null(-ERANGE);
+  char *buffer = malloc(size != 0 ? size : deep ? OVL_SHOWN_MAX : (size_t)r);
+  if (buffer == NULL) return NULL;
+  if (!deep) return memcpy(buffer, path, (size_t)r);
+  r = ovl_getcwd(buffer, size != 0 ? size : OVL_SHOWN_MAX);
+  if (r >= 0) return buffer;
+  free(buffer);
+  return r == OVL_PASS ? NEXT(getcwd)(NULL, size) : ovl_null(r);
 }
 
 HOOKED(char *, getcwd, char *buffer, size_t size) {
@@ -89,8 +96,17 @@ HOOKED(char *, get_current_dir_name, void) {
 HOOKED(char *, realpath, const char *path, char *resolved) {
   if (OVL_OFF() || path == NULL) return NEXT(realpath)(path, resolved);
   char real[PATH_MAX];
-  const long r = ovl_realpath(path, real);
+  long r = ovl_realpath(path, real, sizeof real);
   if (r == OVL_PASS) return NEXT(realpath)(path, resolved);
+  if (r == -ENAMETOOLONG && resolved == NULL && strlen(path) < PATH_MAX) {
+    /* In a buffer of its own the answer may be longer than a path may be. */
+    char *deep = malloc(OVL_SHOWN_MAX);
+    if (deep == NULL) return NULL;
+    r = ovl_realpath(path, deep, OVL_SHOWN_MAX);
+    if (r == 0) return deep;
+    free(deep);
+    if (r == OVL_PASS) return NEXT(realpath)(path, resolved);
+  }
   if (r < 0) return ovl_null(r);
   return resolved == NULL ? strdup(real) : strcpy(resolved, real);
 }

@@ -153,7 +153,7 @@ HOOKED(ssize_t, readahead, int fd, off_t offset, size_t size) {
 /* The file whose blocks a request shares with another, or -1. */
 static int clone_source(unsigned long request, void *argument) {
   if (request == FICLONE) return (int)(long)argument;
-  if (request == FICLONERANGE && ovl_is_mapped(argument))
+  if (request == FICLONERANGE && ovl_is_readable_all(argument, sizeof(struct file_clone_range)))
     return (int)((struct file_clone_range *)argument)->src_fd;
   return -1;
 }

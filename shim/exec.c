@@ -67,7 +67,7 @@ static const char *reason(int unreached) {
 
 /* Says what must be said of a program out of reach. 0: go on. */
 static long judge(const struct ovl_exec *e, const char *path) {
-  const char *name = ovl_is_mapped(path) && *path != '\0' ? path : "(program given as a descriptor)";
+  const char *name = ovl_is_readable(path) && *path != '\0' ? path : "(program given as a descriptor)";
   if (e->refuse) {
     ovl_complain(name, reason(e->unreached),
                  "; refused because its target is also a lower layer (unreached=allow overrides)",

@@ -21,6 +21,7 @@
 #endif
 
 #include <abi.h>
+#include <pointers.h>
 #include <syscalls.h>
 
 #include <aio.h>
@@ -185,10 +186,6 @@ static inline char *ovl_append(char *to, const char *from) {
   *to = '\0';
   return to;
 }
-
-/* 1: in none of the addresses that are never mapped; what else the kernel would answer with EFAULT is
- * met where it is read. */
-static inline int ovl_is_mapped(const void *pointer) { return (uintptr_t)pointer >= 4096; }
 
 /* 1: the descriptor is open. */
 static inline int ovl_is_open(int fd) { return lx_fcntl(fd, F_GETFD, 0) >= 0; }

@@ -25,7 +25,7 @@ static inline long ovl_mandatory_write(int fd, off_t offset, size_t size) {
 /* Bytes of a vector, as far as the kernel would take it; what it refuses is left to it. */
 static inline size_t ovl_vector_size(const struct iovec *parts, int count) {
   size_t size = 0;
-  if (!ovl_is_mapped(parts) || count < 0 || count > IOV_MAX) return 0;
+  if (count < 0 || count > IOV_MAX || !ovl_is_readable_all(parts, (size_t)count * sizeof *parts)) return 0;
   for (int i = 0; i < count; i++)
     if (__builtin_add_overflow(size, parts[i].iov_len, &size)) return SIZE_MAX >> 1;
   return size;
@@ -33,7 +33,7 @@ static inline size_t ovl_vector_size(const struct iovec *parts, int count) {
 
 /* The same for an offset that a call is given by address, NULL: the position. */
 static inline off_t ovl_offset_of(const off_t *offset) {
-  return offset == NULL ? OVL_HERE_ON : ovl_is_mapped(offset) ? *offset : -2;
+  return offset == NULL ? OVL_HERE_ON : ovl_is_readable_all(offset, sizeof *offset) ? *offset : -2;
 }
 
 /* The first thing that a hook does: what is refused ends it. An offset that the kernel refuses is left to it. */

@@ -37,7 +37,7 @@ HOOKED(int, utmpname, const char *path) {
 HOOK_ALIAS(utmpxname, utmpname);
 
 HOOKED(nl_catd, catopen, const char *name, int flag) {
-  if (OVL_OFF() || !ovl_is_mapped(name) || strchr(name, '/') == NULL)
+  if (OVL_OFF() || !ovl_is_readable(name) || strchr(name, '/') == NULL)
     return NEXT(catopen)(name, flag);
   OVL_PATH(p);
   const long r = ovl_locate(&p, AT_FDCWD, name, OVL_FOLLOW);

@@ -13,7 +13,7 @@
 
 static int is_pathname(const void *address, socklen_t length) {
   const struct sockaddr_un *un = address;
-  return ovl_is_mapped(un) && length > PATH_OFFSET && un->sun_family == AF_UNIX && un->sun_path[0] != '\0';
+  return length > PATH_OFFSET && ovl_is_readable_all(un, length < sizeof *un ? length : sizeof *un) && un->sun_family == AF_UNIX && un->sun_path[0] != '\0';
 }
 
 /* The address a call is to use in place of the program's. */

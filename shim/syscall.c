@@ -34,12 +34,11 @@ static int is_valid(const struct open_how *how) {
 static long open_how(int dirfd, const char *path, const struct open_how *how, size_t size) {
   /* A longer struct may ask for what is not known here: as on a kernel that does not know it, all
    * that is behind must be zero. */
-  if (ovl_is_mapped(how) && size > sizeof *how) {
-    if (size > 4096) return ovl_result(-E2BIG);
+  if (size > sizeof *how && size <= 4096 && ovl_is_readable_all(how, size)) {
     for (size_t i = sizeof *how; i < size; i++)
       if (((const char *)how)[i] != 0) return ovl_result(-E2BIG);
   }
-  const int known = ovl_is_mapped(how) && size >= sizeof *how && is_valid(how);
+  const int known = size >= sizeof *how && size <= 4096 && ovl_is_readable_all(how, size) && is_valid(how);
   const long r =
       known ? ovl_open(dirfd, path, (int)how->flags, (mode_t)how->mode, how->resolve) : OVL_PASS;
   if (r != OVL_PASS) return ovl_result(r);

@@ -19,7 +19,7 @@ static const struct timespec *from_timeval(const struct timeval tv[2], struct ti
 
 /* Neither time is to be set: the kernel says so before it looks at anything. */
 static int is_nothing(const struct timespec times[2]) {
-  return times != NULL && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT;
+  return ovl_is_readable_all(times, 2 * sizeof *times) && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT;
 }
 
 /* By descriptor: 0, -errno or OVL_PASS. */

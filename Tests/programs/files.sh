@@ -159,7 +159,7 @@ wait
 ls -A bin a/b src | sort; stat -c '%a %n' bin/tool a/b/c made
 BODY
 
-needing=meeting like_plain "a fifo of the lower joins a process inside and one outside" <<'BODY'
+like_plain "a fifo of the lower joins a process inside and one outside" <<'BODY'
 # LD_PRELOAD= and unsharing are not portable between the worlds: both ends are inside, but one
 # changes the fifo's mode (a copy-up) between the two opens.
 (exec 3>fifo; echo met >&3) & writer=$!

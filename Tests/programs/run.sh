@@ -40,7 +40,7 @@ subjects=(
   locks whose-locks segments lock-table lock-users leases mandatory mappings reads
   proc
   shell perl node python
-  layers user untouched command-line
+  layers user untouched edges command-line
   library loader
   bad-input builds
 )

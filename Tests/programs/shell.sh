@@ -151,7 +151,7 @@ cd "$T"; find . -name f -type f | wc -c; rm -rf "${n:0:200}"
 touch $'new\nline' $'tab\there' 'ünï' -- '-dash'; ls -b; rm -- $'new\nline' -dash
 BODY
 
-needing=long like_plain "paths longer than PATH_MAX" <<'BODY'
+like_plain "paths longer than PATH_MAX" <<'BODY'
 n=$(printf 'n%.0s' {1..200})
 for i in {1..30}; do mkdir "$n"; cd "$n"; done; echo deep >f; cat f; pwd -P | wc -c
 cd "$T"; find . -name f -type f | wc -c; rm -rf "$n"

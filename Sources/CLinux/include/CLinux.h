@@ -29,10 +29,13 @@
 #include "abi.h"
 #include "apart.h"
 #include "atomics.h"
+#include "bind.h"
 #include "cpu.h"
 #include "mapping.h"
 #include "owner.h"
+#include "pointers.h"
 #include "process.h"
+#include "running.h"
 #include "syscalls.h"
 
 #endif

@@ -23,6 +23,7 @@
 #define OVL_COPYUP 2u   /* the caller is about to change the object: it must be in the upper */
 #define OVL_TRUNCATE 4u /* with OVL_COPYUP: the data is about to be thrown away */
 #define OVL_CHANGING 16u /* something is about to be changed, without a copy-up yet */
+#define OVL_WRITING 256u /* with OVL_COPYUP: the data is about to be changed: ETXTBSY for a program that runs */
 /* Who alone may make the change, asked of a lower object before it is copied up: */
 #define OVL_OWNER 32u   /* its owner (EPERM) */
 #define OVL_WRITER 64u  /* who may write it (EACCES) */
@@ -30,6 +31,8 @@
 #define OVL_MISSING 8u  /* a missing last component is no error: real is where it would be */
 
 #define OVL_PATH_INLINE 640
+/* A buffer for any path that the core shows. */
+#define OVL_SHOWN_MAX 20736
 
 /* A located object. Filled by ovl_locate*, given back with ovl_path_release (always, also after an
  * error; a zeroed struct is fine). */
@@ -41,6 +44,7 @@ struct ovl_path {
   int32_t kind;     /* enum ovl_kind */
   uint32_t flags;
   uint64_t block; /* scratch in use, 0: none */
+  int64_t hold;   /* with block: a descriptor plus one that real begins with (longer than PATH_MAX), or 0 */
   char small[OVL_PATH_INLINE];
 };
 
@@ -127,8 +131,9 @@ long ovl_removexattr(const char *path, const char *name, int nofollow);
 long ovl_chdir(const char *path);
 long ovl_fchdir(int fd);
 long ovl_getcwd(char *buffer, size_t size); /* bytes with NUL; ERANGE */
-/* Canonical path of an existing object as the program must see it. Buffer of PATH_MAX. 0, -errno, PASS */
-long ovl_realpath(const char *path, char *buffer);
+/* Canonical path of an existing object as the program must see it. 0, -errno (ENAMETOOLONG: longer than the
+ * buffer), PASS */
+long ovl_realpath(const char *path, char *buffer, size_t size);
 
 /* ---- descriptors ------------------------------------------------------------------------------ */
 
@@ -186,7 +191,7 @@ struct ovl_exec {
   char line[1024];
   /* What the new image's environment must carry beside LD_PRELOAD and OVERLOCK; "" for nothing.
    * NAME=VALUE with NAME OVERLOCK_STATE. */
-  char state[4352];
+  char state[16640];
 };
 enum ovl_unreached { OVL_REACHED = 0, OVL_STATIC = 1, OVL_SETUID = 2, OVL_FOREIGN = 3, OVL_RAW = 4 };
 

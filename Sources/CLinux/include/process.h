@@ -11,10 +11,18 @@
 
 #define OVL_MAX_OVERLAYS 16
 #define OVL_MAX_LAYERS 512 /* lowers plus the upper */
-#define OVL_TABLE_FDS 65536
+#define OVL_TABLE_FDS 4096 /* descriptors with an entry in the table; higher ones have it in one of their own */
+#define OVL_FAR_FDS 65536u
+#define OVL_FAR_TABLES 32768
 #define OVL_SLOT_FDS 1024
 #define OVL_SLOT_PATH 264
 #define OVL_PATH_MAX 4096
+/* Of a canonical path: relative paths lead to directories that no path of PATH_MAX does. */
+#define OVL_DEEP_MAX 16384
+
+/* Flag of a layer: an empty regular file in it may be a whiteout in the xattr form, also where its directory does
+ * not say so: the upper's whiteouts are made so, or the root of the lower says it. */
+#define OVL_LAYER_FILE_WHITEOUTS 1u
 
 /* A layer's root. Paths are canonical and absolute, without a trailing slash ("" for the file
  * system's root). */
@@ -102,7 +110,7 @@ struct ovl_slot {
 
 struct ovl_cwd {
   struct ovl_place place;
-  char path[OVL_PATH_MAX];
+  char path[OVL_DEEP_MAX];
 };
 
 /* What a vfork child, which runs in this memory, has changed of its parent's: put back when the parent
@@ -118,12 +126,13 @@ struct ovl_loan {
 };
 
 #define OVL_TURNS_IN_FLIGHT 64
-#define OVL_SCRATCH_BLOCKS 64
-#define OVL_SCRATCH_SIZE 98304
+#define OVL_SCRATCH_BLOCKS 32
+#define OVL_SCRATCH_SIZE 233472
 
 /* What the start of a process writes, and what every call reads. It lies with the initialised data: ld.so
  * has touched that page already, and page faults are most of what a start costs. */
 #define OVL_ARENA_NEAR 640
+#define OVL_PAGES_SEEN 64
 struct ovl_process {
   struct ovl_fd *table; /* NULL before the start */
   struct ovl_slot *slots;
@@ -135,12 +144,14 @@ struct ovl_process {
   uint32_t mandatory;    /* 1: some overlay has OVL_MAND */
   uint32_t record_locks; /* 0: no POSIX record locks were asked for on objects of overlays (RecordLocks) */
   uint32_t lock_refused; /* 1: a lock was refused since the workdir could not be used; 2: and that was said */
+  uint32_t program; /* index plus one of the overlay from whose lower, not its target, the program comes */
   uint32_t near_used; /* of the two arenas */
   uint32_t far_used;
   int32_t refused_by; /* the overlay of that lock, */
   int32_t refused_why; /* and the errno */
   uint64_t steps; /* numbered steps passed (fault injection) */
   uint64_t step_to_die;
+  uint64_t pages[OVL_PAGES_SEEN]; /* of the program's memory, numbers plus one (pointers.h) */
   char arena[OVL_ARENA_NEAR];
   struct ovl_overlay overlays[OVL_MAX_OVERLAYS];
 };
@@ -151,6 +162,12 @@ OVL_HIDDEN_DATA struct ovl_cwd ovl_cwd;
 OVL_HIDDEN_DATA struct ovl_loan ovl_loan;
 OVL_HIDDEN_DATA uint64_t ovl_turns_held[OVL_TURNS_IN_FLIGHT]; /* descriptor plus one of each */
 OVL_HIDDEN_DATA char ovl_arena_far[16384];
+
+/* The entry of a descriptor with a number of OVL_TABLE_FDS or more; its table is made if asked for. NULL: there is
+ * none. */
+struct ovl_fd *ovl_far_fd(int fd, int make) __attribute__((visibility("hidden")));
+/* One more than the highest number that may have an entry. */
+unsigned ovl_fd_limit(void) __attribute__((visibility("hidden")));
 
 /* Gives the process its tables: address space that is touched as needed. */
 void ovl_set_tables(void) __attribute__((visibility("hidden")));

@@ -4,6 +4,8 @@
 /* Raw system calls: -errno on failure, errno itself untouched, no hook of ours in between, usable in
  * a signal handler and in a vfork child. */
 
+#include "longpath.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -51,13 +53,27 @@ static inline long lx_call6(long n, long a, long b, long c, long d, long e, long
 
 #define LX_CAST(x) ((long)(x))
 
+/* A call on a path, which may be longer than the kernel takes if it is one of ours (longpath.h). */
+static inline long lx_at(long n, int d, const char *p, long a, long b, long c) {
+  const long r = lx_call6(n, d, LX_CAST(p), a, b, c, 0);
+  return LX_IS_LONG(r) ? lx_long_at(n, d, p, a, b, c) : r;
+}
+static inline long lx_plain(long n, const char *p, long a, long b, long c, long d) {
+  const long r = lx_call6(n, LX_CAST(p), a, b, c, d, 0);
+  return LX_IS_LONG(r) ? lx_long_plain(n, p, a, b, c, d) : r;
+}
+static inline long lx_pair(long n, int d, const char *p, int e, const char *q, long f) {
+  const long r = lx_call6(n, d, LX_CAST(p), e, LX_CAST(q), f, 0);
+  return LX_IS_LONG(r) ? lx_long_pair(n, d, p, e, q, f) : r;
+}
+
 static inline long lx_openat(int d, const char *p, int f, unsigned m) {
-  return lx_call6(SYS_openat, d, LX_CAST(p), f | O_LARGEFILE, m, 0, 0);
+  return lx_at(SYS_openat, d, p, f | O_LARGEFILE, m, 0);
 }
 static inline long lx_openat2(int d, const char *p, uint64_t f, uint64_t m,
                               uint64_t resolve) {
   struct open_how how = {.flags = f, .mode = m, .resolve = resolve};
-  return lx_call6(SYS_openat2, d, LX_CAST(p), LX_CAST(&how), sizeof how, 0, 0);
+  return lx_at(SYS_openat2, d, p, LX_CAST(&how), sizeof how, 0);
 }
 static inline long lx_bind(int fd, const void *address, unsigned length) {
   return lx_call6(SYS_bind, fd, LX_CAST(address), length, 0, 0, 0);
@@ -79,19 +95,19 @@ static inline long lx_lseek(int fd, long o, int w) {
   return lx_call6(SYS_lseek, fd, o, w, 0, 0, 0);
 }
 static inline long lx_fstatat(int d, const char *p, struct stat *s, int f) {
-  return lx_call6(SYS_newfstatat, d, LX_CAST(p), LX_CAST(s), f, 0, 0);
+  return lx_at(SYS_newfstatat, d, p, LX_CAST(s), f, 0);
 }
 static inline long lx_fstat(int fd, struct stat *s) {
   return lx_call6(SYS_fstat, fd, LX_CAST(s), 0, 0, 0, 0);
 }
 static inline long lx_statx(int d, const char *p, int f, unsigned m, void *s) {
-  return lx_call6(SYS_statx, d, LX_CAST(p), f, m, LX_CAST(s), 0);
+  return lx_at(SYS_statx, d, p, f, m, LX_CAST(s));
 }
 /* What tells a directory from every other, also from one that gets its inode number later: device,
  * inode, time of birth (0 where the file system keeps none). */
 static inline long lx_identity(const char *p, uint64_t w[5]) {
   struct statx s;
-  const long r = lx_call6(SYS_statx, AT_FDCWD, LX_CAST(p), 0, STATX_INO | STATX_BTIME, LX_CAST(&s), 0);
+  const long r = lx_at(SYS_statx, AT_FDCWD, p, 0, STATX_INO | STATX_BTIME, LX_CAST(&s));
   if (r < 0) return r;
   w[0] = ((uint64_t)s.stx_dev_major << 32) | s.stx_dev_minor;
   w[1] = s.stx_ino;
@@ -106,7 +122,7 @@ static inline long lx_birth(const char *p, int flags, uint64_t *inode, uint64_t 
                             unsigned *type) {
   struct statx s;
   const unsigned mask = STATX_INO | STATX_BTIME | STATX_TYPE;
-  const long r = lx_call6(SYS_statx, AT_FDCWD, LX_CAST(p), flags, mask, LX_CAST(&s), 0);
+  const long r = lx_at(SYS_statx, AT_FDCWD, p, flags, mask, LX_CAST(&s));
   if (r < 0) return r;
   *inode = s.stx_ino;
   *birth = 0;
@@ -116,49 +132,56 @@ static inline long lx_birth(const char *p, int flags, uint64_t *inode, uint64_t 
   return 0;
 }
 static inline long lx_readlinkat(int d, const char *p, char *b, size_t n) {
-  return lx_call6(SYS_readlinkat, d, LX_CAST(p), LX_CAST(b), (long)n, 0, 0);
+  return lx_at(SYS_readlinkat, d, p, LX_CAST(b), (long)n, 0);
 }
 static inline long lx_faccessat2(int d, const char *p, int m, int f) {
-  if (f == 0) return lx_call6(SYS_faccessat, d, LX_CAST(p), m, 0, 0, 0);
-  return lx_call6(SYS_faccessat2, d, LX_CAST(p), m, f, 0, 0);
+  return lx_at(f == 0 ? SYS_faccessat : SYS_faccessat2, d, p, m, f, 0);
 }
 static inline long lx_mkdirat(int d, const char *p, unsigned m) {
-  return lx_call6(SYS_mkdirat, d, LX_CAST(p), m, 0, 0, 0);
+  return lx_at(SYS_mkdirat, d, p, m, 0, 0);
 }
 static inline long lx_mknodat(int d, const char *p, unsigned m, uint64_t v) {
-  return lx_call6(SYS_mknodat, d, LX_CAST(p), m, (long)v, 0, 0);
+  return lx_at(SYS_mknodat, d, p, m, (long)v, 0);
 }
 static inline long lx_symlinkat(const char *t, int d, const char *p) {
-  return lx_call6(SYS_symlinkat, LX_CAST(t), d, LX_CAST(p), 0, 0, 0);
+  /* The path that is made is the last argument; the text is anybody's. */
+  const long r = lx_call6(SYS_symlinkat, LX_CAST(t), d, LX_CAST(p), 0, 0, 0);
+  if (!LX_IS_LONG(r)) return r;
+  const char *rest;
+  const long at = lx_long_prefix(p, &rest);
+  if (at < 0) return at;
+  const long again = lx_call6(SYS_symlinkat, LX_CAST(t), at, LX_CAST(rest), 0, 0, 0);
+  (void)lx_call6(SYS_close, at, 0, 0, 0, 0, 0);
+  return again;
 }
 static inline long lx_linkat(int a, const char *b, int c, const char *d, int f) {
-  return lx_call6(SYS_linkat, a, LX_CAST(b), c, LX_CAST(d), f, 0);
+  return lx_pair(SYS_linkat, a, b, c, d, f);
 }
 static inline long lx_unlinkat(int d, const char *p, int f) {
-  return lx_call6(SYS_unlinkat, d, LX_CAST(p), f, 0, 0, 0);
+  return lx_at(SYS_unlinkat, d, p, f, 0, 0);
 }
 static inline long lx_renameat2(int a, const char *b, int c, const char *d, unsigned f) {
-  return lx_call6(SYS_renameat2, a, LX_CAST(b), c, LX_CAST(d), f, 0);
+  return lx_pair(SYS_renameat2, a, b, c, d, f);
 }
 static inline long lx_fchmodat(int d, const char *p, unsigned m) {
-  return lx_call6(SYS_fchmodat, d, LX_CAST(p), m, 0, 0, 0);
+  return lx_at(SYS_fchmodat, d, p, m, 0, 0);
 }
 static inline long lx_fchmodat2(int d, const char *p, unsigned m, int f) {
 #ifdef SYS_fchmodat2
-  return lx_call6(SYS_fchmodat2, d, LX_CAST(p), m, f, 0, 0);
+  return lx_at(SYS_fchmodat2, d, p, m, f, 0);
 #else
-  return lx_call6(452, d, LX_CAST(p), m, f, 0, 0);
+  return lx_at(452, d, p, m, f, 0);
 #endif
 }
 static inline long lx_fchmod(int fd, unsigned m) { return lx_call6(SYS_fchmod, fd, m, 0, 0, 0, 0); }
 static inline long lx_fchownat(int d, const char *p, unsigned u, unsigned g, int f) {
-  return lx_call6(SYS_fchownat, d, LX_CAST(p), u, g, f, 0);
+  return lx_at(SYS_fchownat, d, p, u, g, f);
 }
 static inline long lx_utimensat(int d, const char *p, const struct timespec *t, int f) {
-  return lx_call6(SYS_utimensat, d, LX_CAST(p), LX_CAST(t), f, 0, 0);
+  return lx_at(SYS_utimensat, d, p, LX_CAST(t), f, 0);
 }
 static inline long lx_truncate(const char *p, long n) {
-  return lx_call6(SYS_truncate, LX_CAST(p), n, 0, 0, 0, 0);
+  return lx_plain(SYS_truncate, p, n, 0, 0, 0);
 }
 static inline long lx_ftruncate(int fd, long n) {
   return lx_call6(SYS_ftruncate, fd, n, 0, 0, 0, 0);
@@ -181,21 +204,17 @@ static inline long lx_keep_in_place(int fd) {
   return lx_ioctl(fd, 0x40086602UL /* FS_IOC_SETFLAGS */, (unsigned long)&flags);
 }
 static inline long lx_getxattr(const char *p, const char *n, void *v, size_t s, int nofollow) {
-  return lx_call6(nofollow ? SYS_lgetxattr : SYS_getxattr, LX_CAST(p), LX_CAST(n), LX_CAST(v),
-                  (long)s, 0, 0);
+  return lx_plain(nofollow ? SYS_lgetxattr : SYS_getxattr, p, LX_CAST(n), LX_CAST(v), (long)s, 0);
 }
 static inline long lx_setxattr(const char *p, const char *n, const void *v, size_t s, int f,
                                int nofollow) {
-  return lx_call6(nofollow ? SYS_lsetxattr : SYS_setxattr, LX_CAST(p), LX_CAST(n), LX_CAST(v),
-                  (long)s, f, 0);
+  return lx_plain(nofollow ? SYS_lsetxattr : SYS_setxattr, p, LX_CAST(n), LX_CAST(v), (long)s, f);
 }
 static inline long lx_listxattr(const char *p, char *l, size_t s, int nofollow) {
-  return lx_call6(nofollow ? SYS_llistxattr : SYS_listxattr, LX_CAST(p), LX_CAST(l), (long)s, 0, 0,
-                  0);
+  return lx_plain(nofollow ? SYS_llistxattr : SYS_listxattr, p, LX_CAST(l), (long)s, 0, 0);
 }
 static inline long lx_removexattr(const char *p, const char *n, int nofollow) {
-  return lx_call6(nofollow ? SYS_lremovexattr : SYS_removexattr, LX_CAST(p), LX_CAST(n), 0, 0, 0,
-                  0);
+  return lx_plain(nofollow ? SYS_lremovexattr : SYS_removexattr, p, LX_CAST(n), 0, 0, 0);
 }
 static inline long lx_fgetxattr(int fd, const char *n, void *v, size_t s) {
   return lx_call6(SYS_fgetxattr, fd, LX_CAST(n), LX_CAST(v), (long)s, 0, 0);
@@ -203,10 +222,24 @@ static inline long lx_fgetxattr(int fd, const char *n, void *v, size_t s) {
 static inline long lx_getdents64(int fd, void *b, size_t n) {
   return lx_call6(SYS_getdents64, fd, LX_CAST(b), (long)n, 0, 0, 0);
 }
+/* "/proc/self/fd/N/rest", at most LX_PIECE + 32 bytes. The length. */
+static inline size_t lx_descriptor_path(char *to, int fd, const char *rest) {
+  const char *start = "/proc/self/fd/";
+  char digits[12];
+  size_t n = 0, end = 0;
+  while (start[end] != '\0') to[end] = start[end], end++;
+  do digits[n++] = (char)('0' + fd % 10);
+  while ((fd /= 10) != 0);
+  while (n > 0) to[end++] = digits[--n];
+  to[end++] = '/';
+  for (; *rest != '\0'; rest++) to[end++] = *rest;
+  to[end] = '\0';
+  return end;
+}
 static inline long lx_getcwd(char *b, size_t n) {
   return lx_call6(SYS_getcwd, LX_CAST(b), (long)n, 0, 0, 0, 0);
 }
-static inline long lx_chdir(const char *p) { return lx_call6(SYS_chdir, LX_CAST(p), 0, 0, 0, 0, 0); }
+static inline long lx_chdir(const char *p) { return lx_plain(SYS_chdir, p, 0, 0, 0, 0); }
 static inline long lx_fchdir(int fd) { return lx_call6(SYS_fchdir, fd, 0, 0, 0, 0, 0); }
 static inline long lx_fcntl(int fd, int c, uint64_t a) {
   return lx_call6(SYS_fcntl, fd, c, (long)a, 0, 0, 0);
@@ -275,11 +308,6 @@ static inline uint64_t lx_block_signals(void) {
 }
 static inline void lx_restore_signals(uint64_t old) {
   lx_call6(SYS_rt_sigprocmask, SIG_SETMASK, LX_CAST(&old), 0, 8, 0, 0);
-}
-/* Whether 8 bytes of the program's can be read: rt_sigprocmask(2) copies the set before it finds that `how` is
- * none (kernel/signal.c). */
-static inline int lx_is_readable(const void *words) {
-  return lx_call6(SYS_rt_sigprocmask, -1, LX_CAST(words), 0, 8, 0, 0) != -EFAULT;
 }
 /* Open file description lock on one range: l_type, wait or not. */
 static inline long lx_ofd_lock(int fd, int type, int64_t start, int64_t length, int wait) {

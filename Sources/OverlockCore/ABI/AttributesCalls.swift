@@ -76,6 +76,8 @@ public func ovlTimesIntent(_ times: UnsafePointer<timespec>?) -> UInt32 {
   let now = (1 << 30) - 1
   let omit = (1 << 30) - 2
   guard let times = unsafe times else { return UInt32(OVL_TOUCH) }
+  // The kernel looks at them before it looks for the object.
+  if unsafe ovl_is_readable_all(times, 2 * MemoryLayout<timespec>.size) == 0 { return 0 }
   let first = unsafe times[0].tv_nsec
   let second = unsafe times[1].tv_nsec
   if first == omit, second == omit { return 0 }
@@ -116,7 +118,7 @@ public func ovlTruncate(_ path: UnsafePointer<CChar>?, _ length: off_t) -> Int {
     }
     unsafe ovlPathRelease(p)
     r = unsafe onUpper(
-      AT_FDCWD, path, follow: true, length == 0 ? UInt32(OVL_TRUNCATE) : 0
+      AT_FDCWD, path, follow: true, UInt32(OVL_WRITING) | (length == 0 ? UInt32(OVL_TRUNCATE) : 0)
     ) { (real, _) in unsafe lx_truncate(real, length) }
     return r
   }
@@ -245,7 +247,9 @@ public func ovlListxattr(
         if size == 0 { return left }
         if left > size { throw .range }
         if left > 0 {
-          guard let list = unsafe list, unsafe isMapped(list) else { throw .fault }
+          guard let list = unsafe list, unsafe ovl_is_writable(list, left) != 0 else {
+            throw .fault
+          }
           unsafe UnsafeMutableRawPointer(list).copyMemory(from: spare, byteCount: left)
         }
         return left

@@ -9,7 +9,7 @@ public func ovlFDClosing(_ fd: Int32) { DescriptorTable.forget(fd) }
 @c(ovl_fd_closing_range)
 public func ovlFDClosingRange(_ first: UInt32, _ last: UInt32) {
   var fd = first
-  while fd <= last, fd < UInt32(OVL_TABLE_FDS) {
+  while fd <= last, fd < ovl_fd_limit() {
     DescriptorTable.forget(Int32(fd))
     fd += 1
   }
@@ -234,7 +234,10 @@ public func ovlListingDrop(_ fd: Int32) { Listing.outdate(fd) }
 public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int) -> Int {
   bordered { () throws(Errno) in
     guard let listing = unsafe try Listing.of(fd) else { return passResult }
-    guard let buffer = unsafe buffer, unsafe isMapped(buffer) else { throw .fault }
+    guard let buffer = unsafe buffer,
+      unsafe ovl_is_readable_all(
+        buffer, max(min(size, listing.pointee.bytes &- listing.pointee.next), 0)) != 0
+    else { throw .fault }
     let records = unsafe UnsafeMutableRawPointer(listing) + MemoryLayout<ovl_listing>.size
     var given = 0
     while unsafe listing.pointee.next < listing.pointee.bytes {

@@ -8,21 +8,23 @@ func bordered(_ body: () throws(Errno) -> Int) -> Int {
   do throws(Errno) { return try body() } catch { return error.result }
 }
 
-/// Whether there is a path to read: not empty, and not in the page that is never mapped. What else the
-/// kernel would answer with EFAULT is the program's own fault, and is met where the path is read.
+/// Whether there is a path to read: one that is not empty. The kernel has the words for any other.
 @inline(__always) func isPath(_ path: UnsafePointer<CChar>) -> Bool {
-  unsafe isMapped(path) && path.pointee != 0
+  unsafe ovl_is_readable(path) != 0 && path.pointee != 0
 }
 
-/// Whether a pointer of the program's is in none of the addresses that are never mapped (NULL with an
-/// offset, an error number).
+/// Whether a pointer of the program's leads to memory.
 @inline(__always) func isMapped(_ pointer: UnsafeRawPointer) -> Bool {
-  UInt(bitPattern: pointer) >= 4096
+  unsafe ovl_is_readable(pointer) != 0
 }
 
 @c(ovl_path_release)
 public func ovlPathRelease(_ p: UnsafeMutablePointer<ovl_path>?) {
   guard let p = unsafe p, unsafe p.pointee.block != 0 else { return }
+  if unsafe p.pointee.hold != 0 {
+    _ = unsafe lx_close(Int32(truncatingIfNeeded: p.pointee.hold &- 1))
+    unsafe p.pointee.hold = 0
+  }
   unsafe Scratch.release(p.pointee.block)
   unsafe p.pointee.block = 0
 }
@@ -93,8 +95,12 @@ private func locateSlowly(
         if !overlay.hasUpper { throw .readOnly }
         try unsafe Permission.ask(intent, s.real2.unterminated)
         try overlay.copyUp(
-          location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0)
+          location.path.view, truncate: intent & UInt32(OVL_TRUNCATE) != 0,
+          writing: intent & UInt32(OVL_WRITING) != 0)
         continue
+      }
+      if intent & UInt32(OVL_WRITING) != 0, node.kind == .file, !node.has(Node.removed) {
+        try Overlay(index: location.overlay).mayWriteText(node.shownInode)
       }
       try unsafe Resolve.fill(p, location, s)
       return 0

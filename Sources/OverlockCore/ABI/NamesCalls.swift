@@ -183,6 +183,12 @@ public func ovlLink(
   {
     return unsafe linkDescriptor(oldDirfd, newDirfd, new, flags)
   }
+  // The kernel looks for the first path before it misses the second, and would look below the target.
+  if let old = unsafe old, unsafe isPath(old), unsafe new.map({ unsafe isMapped($0) }) != true {
+    var st = stat()
+    let r = unsafe ovlStat(oldDirfd, old, &st, AT_SYMLINK_NOFOLLOW)
+    if r != passResult { return r < 0 ? r : -Int(EFAULT) }
+  }
   return unsafe twoNames(
     oldDirfd, old, newDirfd, new, followOld: flags & AT_SYMLINK_FOLLOW != 0
   ) { (from, to, s) throws(Errno) -> Int in

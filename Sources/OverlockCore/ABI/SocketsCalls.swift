@@ -1,7 +1,9 @@
 import CLinux
 
 /// AF_UNIX pathname addresses. sun_path holds 108 bytes: a layer's path may not fit, so the kernel is
-/// given `/proc/self/fd/N/name` with N on the real directory for the time of the call.
+/// given `/proc/self/fd/N` for the time of the call, with N on the socket, or `/proc/self/fd/N/name` with N on
+/// the directory of a socket that is to be. A name without a slash is bound as it is, in its real directory:
+/// that is what the kernel then tells everybody, in /proc/net/unix too.
 
 /// Where sun_path starts.
 private var pathOffset: Int { 2 }
@@ -23,8 +25,10 @@ private func read(
 
 /// Writes the address of a real path. Returns its length and a descriptor to close after the call, or
 /// -1. Errors: ENAMETOOLONG; as open(2) of the directory.
+///
+/// - Parameter exists: the socket is there.
 private func write(
-  _ real: PathBuffer, to out: UnsafeMutableRawPointer, _ s: Scratch
+  _ real: PathBuffer, exists: Bool, to out: UnsafeMutableRawPointer, _ s: Scratch
 ) throws(Errno) -> (length: UInt32, hold: Int32) {
   var short = unsafe PathBuffer(
     (out + pathOffset).assumingMemoryBound(to: UInt8.self), capacity: 108)
@@ -35,16 +39,19 @@ private func write(
     return (UInt32(pathOffset + short.count + 1), -1)
   }
   var directory = s.staging
-  try directory.append(real.view.parent)
+  try directory.append(exists ? real.view : real.view.parent)
   if directory.count == 0 { try directory.append(slash) }
   let opened = try unsafe check(
-    lx_openat(AT_FDCWD, directory.cString, O_PATH | O_DIRECTORY | O_CLOEXEC, 0))
+    lx_openat(
+      AT_FDCWD, directory.cString, O_PATH | O_CLOEXEC | (exists ? 0 : O_DIRECTORY), 0))
   let fd = Int32(truncatingIfNeeded: opened)
   do throws(Errno) {
     try short.append("/proc/self/fd/")
     try short.append(decimal: UInt64(opened))
-    try short.append(slash)
-    try short.append(real.view.name)
+    if !exists {
+      try short.append(slash)
+      try short.append(real.view.name)
+    }
   } catch {
     _ = lx_close(fd)
     throw Errno(rawValue: ENAMETOOLONG)
@@ -74,14 +81,33 @@ public func ovlSockaddr(
         if location.overlay < 0 {
           try real.append(location.path.view)
         } else {
-          _ = try existing(location)
-          try real.append(s2.real2.written.view)
+          let node = try existing(location)
+          if try !origin(location, node, into: &real, s2) {
+            try real.append(s2.real2.written.view)
+          }
         }
-        (unsafe outLength.pointee, unsafe hold.pointee) = try unsafe write(real, to: out, s)
+        (unsafe outLength.pointee, unsafe hold.pointee) = try unsafe write(
+          real, exists: true, to: out, s)
         return 0
       }
     }
   }
+}
+
+/// The lower socket that one of the upper was copied from: who bound that is still there. Whether it may be
+/// used its copy says. False: it was not copied up, or the lower one is gone.
+private func origin(
+  _ location: Location, _ node: Node, into real: inout PathBuffer, _ s: Scratch
+) throws(Errno) -> Bool {
+  guard node.kind == .special, node.layer == 0, node.shownInode != 0 else { return false }
+  let overlay = Overlay(index: location.overlay)
+  guard try overlay.origin(.meeting, node.shownInode, into: &real, s) != nil else {
+    real.count = 0
+    return false
+  }
+  try unsafe check(
+    lx_faccessat2(AT_FDCWD, s.real2.unterminated, W_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW))
+  return true
 }
 
 @c(ovl_bind)
@@ -113,7 +139,17 @@ private func bind(
   return unsafe withUnsafeMutablePointer(to: &address) { bytes in
     let start = UnsafeMutableRawPointer(bytes)
     do throws(Errno) {
-      let (length, hold) = try unsafe write(real, to: start, s)
+      if name.equals(real.view.name), name.count <= 108 {
+        var directory = s.staging
+        try directory.append(real.view.parent)
+        if directory.count == 0 { try directory.append(slash) }
+        unsafe start.storeBytes(of: UInt16(AF_UNIX), as: UInt16.self)
+        let text = unsafe (start + pathOffset).assumingMemoryBound(to: UInt8.self)
+        unsafe copyBytes(text, name.base, name.count)
+        return unsafe lx_bind_in(
+          directory.cString, fd, bytes, UInt32(min(pathOffset + name.count + 1, 110)))
+      }
+      let (length, hold) = try unsafe write(real, exists: false, to: start, s)
       let r = unsafe lx_bind(fd, bytes, length)
       if hold >= 0 { _ = lx_close(hold) }
       // A name that cannot be kept is shown as the absolute path that it leads to.

@@ -82,7 +82,8 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
       try shown.appendBelow(here.view)
       if shown.count == 0 { try shown.append(slash) }
       guard shown.count + 1 <= size else { throw .range }
-      guard let buffer = unsafe buffer, unsafe isMapped(buffer) else { throw .fault }
+      guard let buffer = unsafe buffer, unsafe ovl_is_writable(buffer, shown.count + 1) != 0
+      else { throw .fault }
       unsafe UnsafeMutableRawPointer(buffer).copyMemory(
         from: shown.cString, byteCount: shown.count + 1)
       return shown.count + 1
@@ -92,7 +93,7 @@ public func ovlGetcwd(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) -> In
 
 @c(ovl_realpath)
 public func ovlRealpath(
-  _ path: UnsafePointer<CChar>?, _ buffer: UnsafeMutablePointer<CChar>?
+  _ path: UnsafePointer<CChar>?, _ buffer: UnsafeMutablePointer<CChar>?, _ size: Int
 ) -> Int {
   guard let path = unsafe path, let buffer = unsafe buffer, unsafe isPath(path) else {
     return passResult
@@ -112,7 +113,7 @@ public func ovlRealpath(
         while shown.count > 1, shown.view[shown.count - 1] == slash { shown.count -= 1 }
       }
       if shown.count == 0 { try shown.append(slash) }
-      guard shown.count < Int(OVL_PATH_MAX) else { throw .nameTooLong }
+      guard shown.count < size else { throw .nameTooLong }
       unsafe UnsafeMutableRawPointer(buffer).copyMemory(
         from: shown.cString, byteCount: shown.count + 1)
       return 0

@@ -72,6 +72,7 @@ extension Overlay {
       }
       settleLeased()
       registry?.noteNoneKept { !hasEntries("/kept") }
+      registry?.noteNoneRunning { !hasEntries("/running") }
       registry?.noteAnchor()
       sweepAbandoned()
       forgetStandIns()

@@ -15,7 +15,8 @@ extension Registry {
   private struct LayerRecord {
     var device: UInt64
     var high: UInt64
-    var length: UInt64
+    var length: UInt32
+    var flags: UInt32
   }
 
   private func checksum(_ p: UnsafeRawPointer, _ count: Int) -> UInt64 {
@@ -57,7 +58,8 @@ extension Registry {
       put(
         unsafe LayerRecord(
           device: overlay.layerDevice(i), high: overlay.raw.pointee.layers[i].ino_high,
-          length: UInt64(overlay.layerPath(i).count)))
+          length: UInt32(overlay.layerPath(i).count),
+          flags: overlay.raw.pointee.layers[i].flags))
     }
     put(UInt64(overlay.target.count))
     put(UInt64(overlay.work.count))
@@ -111,8 +113,8 @@ extension Registry {
       let size = Int(truncatingIfNeeded: record.length)
       guard size >= 0, text + size < length else { return false }
       unsafe layers[i] = ovl_layer(
-        path: (copy + text).assumingMemoryBound(to: CChar.self), length: UInt32(size), flags: 0,
-        device: record.device, ino_high: record.high)
+        path: (copy + text).assumingMemoryBound(to: CChar.self), length: UInt32(size),
+        flags: record.flags, device: record.device, ino_high: record.high)
       text += size + 1
     }
     let targetLength = unsafe Int(copy.loadUnaligned(fromByteOffset: at, as: UInt64.self))

@@ -76,6 +76,16 @@ struct Configuration {
     }
     try checkOverlap()
     numberDevices()
+    for i in (overlay.hasUpper ? 0 : 1)..<overlay.layerCount {
+      var root = s.real2
+      try root.append(overlay.layerPath(i))
+      if root.count == 0 { try root.append(slash) }
+      if i == 0 && overlay.has(OVL_XATTR_WHITEOUTS)
+        || (unsafe overlay.letter(.opaque, root.cString)) == UInt8(ascii: "x")
+      {
+        unsafe raw.pointee.layers[i].flags |= UInt32(OVL_LAYER_FILE_WHITEOUTS)
+      }
+    }
   }
 
   private func layer(_ root: Root) -> ovl_layer {
@@ -197,12 +207,12 @@ struct Configuration {
     let sharing = Sharing(overlay)
     let entered = sharing.enter(work.path)
     defer { if entered >= 0 { _ = lx_close(entered) } }
-    let folders: InlineArray<18, StaticString> = [
+    let folders: InlineArray<20, StaticString> = [
       "", "/copyup", "/copyup/0", "/create", "/create/0", "/whiteout", "/whiteout/0", "/gone",
       "/gone/0", "/index", "/moved", "/sockets", "/contested", "/leased", "/origins", "/anchors",
-      "/kept", "/removed",
+      "/kept", "/removed", "/meeting", "/running",
     ]
-    for i in 0..<18 {
+    for i in 0..<20 {
       path.count = base.count
       try path.append(folders[i])
       let r = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)

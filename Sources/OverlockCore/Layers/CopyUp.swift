@@ -56,15 +56,19 @@ extension Overlay {
 
   /// Copies the object at `rel` up, if it still is on a lower.
   ///
-  /// - Parameter truncate: its data is about to be thrown away: copy none.
-  /// - Errors: ENOENT it is gone; EROFS no upper; EINTR while a lease was waited for; ENOSPC, EIO, EACCES… as the layers answered: then
-  ///   nothing has changed.
-  func copyUp(_ rel: PathView, truncate: Bool, parents: Bool = true) throws(Errno) {
+  /// - Parameters:
+  ///   - truncate: its data is about to be thrown away: copy none.
+  ///   - writing: its data is about to be changed: ETXTBSY if it is a program that runs.
+  /// - Errors: ENOENT it is gone; EROFS no upper; EINTR while a lease was waited for; ENOSPC, EIO, EACCES… as the
+  ///   layers answered: then   nothing has changed.
+  func copyUp(
+    _ rel: PathView, truncate: Bool, writing: Bool = false, parents: Bool = true
+  ) throws(Errno) {
     guard hasUpper else { throw .readOnly }
     if parents { try copyUpParents(rel) }
     for _ in 0..<8 {
       do throws(Errno) {
-        return try copyUpNow(rel, truncate: truncate)
+        return try copyUpNow(rel, truncate: truncate, writing: writing)
       } catch {
         if error != .again { throw error }
       }
@@ -85,7 +89,7 @@ extension Overlay {
     }
   }
 
-  private func copyUpNow(_ rel: PathView, truncate: Bool) throws(Errno) {
+  private func copyUpNow(_ rel: PathView, truncate: Bool, writing: Bool) throws(Errno) {
     try withScratch { (s) throws(Errno) in
       try withScratch { (s2) throws(Errno) in
         var merge = Merge(self, s)
@@ -106,6 +110,8 @@ extension Overlay {
         var source = s.rest
         try source.append(s.real2.written.view)
         try unsafe check(lx_fstatat(AT_FDCWD, source.cString, &st, AT_SYMLINK_NOFOLLOW))
+        let isRunning = self.isRunning(source, mode: st.st_mode)
+        if isRunning, writing { throw .textBusy }
         var staged = s2.staging
         try self.anchorPath(shown, into: &staged)
         let anchor =
@@ -119,6 +125,10 @@ extension Overlay {
           try self.fill(
             staged, from: source, st, truncate: truncate, shown: shown, anchor: taken, s2)
           Fault.step()
+          if isRunning { try self.noteOrigin(.running, shown, at: source) }
+          if st.type == S_IFIFO || st.type == S_IFSOCK {
+            try self.noteOrigin(.meeting, shown, at: source)
+          }
           // Whoever locks the lower object from here on sees that something was copied up, and looks
           // whether it was this; what was locked before is found here.
           if st.type == S_IFREG || st.type == S_IFDIR {

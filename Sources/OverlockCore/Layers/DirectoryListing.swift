@@ -168,7 +168,7 @@ enum DirectoryListing {
           var ino = unsafe record.loadUnaligned(as: UInt64.self)
           let type = unsafe record.loadUnaligned(fromByteOffset: 18, as: UInt8.self)
           var isHidden = false
-          if type == UInt8(DT_CHR) || type == UInt8(DT_UNKNOWN) || merge.mayHideFiles(i) {
+          if type == UInt8(DT_CHR) || type == UInt8(DT_UNKNOWN) || merge.hasXWhiteouts(i) {
             path.count = length
             try path.append(slash)
             try path.append(name)
@@ -246,14 +246,11 @@ enum DirectoryListing {
 }
 
 extension Merge {
-  /// Whether a regular file of this directory may be a whiteout in the xattr form.
-  func mayHideFiles(_ i: Int) -> Bool { unsafe scratch.layers[i] >> 31 == 1 }
-
   func isWhiteoutEntry(_ path: PathBuffer, _ i: Int) -> Bool {
     var st = stat()
     // A directory that may be read and not searched shows its names, and no whiteouts.
     let r = unsafe lx_owner_stat(path.cString, &st)
-    if r < 0 { return r == -Int(EACCES) && !mayHideFiles(i) }
-    return isWhiteout(st, path, mayHideFiles(i))
+    if r < 0 { return r == -Int(EACCES) && !hasXWhiteouts(i) }
+    return isWhiteout(st, path, hasXWhiteouts(i))
   }
 }

@@ -86,7 +86,11 @@ extension Overlay {
   var rootNode: Node {
     var node = Node(.directory, layer: hasUpper ? 0 : 1)
     let total = layerCount - (hasUpper ? 0 : 1)
-    if total == 1 { node.flags = Node.single } else { node.flags = Node.merged | Node.below }
+    if total == 1 {
+      node.flags = hasFileWhiteouts(node.layer) ? 0 : Node.single
+    } else {
+      node.flags = Node.merged | Node.below
+    }
     if hasUpper { node.flags |= Node.impure }
     node.shownInode = unsafe raw.pointee.root_ino
     return node

@@ -54,7 +54,14 @@ import CLinux
 
   func layer(_ i: Int) -> Int { unsafe Int(scratch.layers[i] & 0xffff) }
   private func variantIndex(_ i: Int) -> Int { unsafe Int(scratch.layers[i] >> 16 & 0x7fff) }
-  private func hasXWhiteouts(_ i: Int) -> Bool { unsafe scratch.layers[i] >> 31 == 1 }
+  /// The directory says that it has whiteouts in the xattr form.
+  private func saysXWhiteouts(_ i: Int) -> Bool { unsafe scratch.layers[i] >> 31 == 1 }
+  /// The same of a directory that a single layer has. The upper has whiteouts only beside lowers.
+  var aloneHidesFiles: Bool { layer(0) == 0 ? saysXWhiteouts(0) : hasXWhiteouts(0) }
+  /// An empty regular file in it may be one.
+  func hasXWhiteouts(_ i: Int) -> Bool {
+    saysXWhiteouts(i) || overlay.hasFileWhiteouts(layer(i))
+  }
 
   /// The path, below the layer's root, of the i-th contributing directory.
   func relativePath(_ i: Int) -> PathView { variantPath(variantIndex(i)) }
@@ -101,6 +108,7 @@ import CLinux
         if absoluteLayer >= overlay.layerCount || isCut { break }
         layer = absoluteLayer
         v = absolute
+        xWhiteouts = overlay.hasFileWhiteouts(layer)
         if layer + 1 < overlay.layerCount {
           let reaches = try followWay(layer, &absolute, &isCut)
           if !reaches { continue }
@@ -321,11 +329,15 @@ import CLinux
     var bits: UInt32 = 0
     var plain = true
     for k in 0..<count {
-      if variantIndex(k) != 0 || layer(k) >= 32 || hasXWhiteouts(k) { plain = false }
+      if variantIndex(k) != 0 || layer(k) >= 32
+        || saysXWhiteouts(k) && !overlay.hasFileWhiteouts(layer(k))
+      {
+        plain = false
+      }
       if layer(k) < 32 { bits |= 1 << UInt32(layer(k)) }
     }
     if plain { node.contributors = bits }
-    if count == 1, variantIndex(0) == 0, !hasXWhiteouts(0) { node.flags |= Node.single }
+    if count == 1, variantIndex(0) == 0, !saysXWhiteouts(0) { node.flags |= Node.single }
   }
 
   /// Keeps the real path of what was found: `scratch.real` is reused by later probes.

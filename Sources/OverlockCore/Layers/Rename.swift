@@ -366,7 +366,10 @@ extension Overlay {
     }
     // No device nodes: the whiteout goes to the new name first and is exchanged with the object.
     var staged = s.staging
-    try makeWhiteout(turn: turn, directory: old.parent, into: &staged, s)
+    // The paths of both ends are in this block.
+    try withScratch { (s2) throws(Errno) in
+      try self.makeWhiteout(turn: turn, directory: old.parent, into: &staged, s2)
+    }
     var parent = s.rest
     try upperPath(new.parent, into: &parent)
     if unsafe letter(.opaque, parent.cString) == 0 {

@@ -17,6 +17,8 @@ import CLinux
 ///     removed/  attributes of objects without a name (`StandIn`)
 ///     sockets/  names of bound sockets as the program spelled them     (lasting)
 ///     kept/     copies without a name whose origin is still open (lasting)
+///     meeting/  where the lower FIFOs and sockets are that were copied up (lasting)
+///     running/  where lower programs are that ran when they were copied up (lasting)
 ///     origins/  what links and special files cannot have as xattrs     (lasting)
 ///
 /// Each of the first four has one folder per target directory that somebody watches, named by the

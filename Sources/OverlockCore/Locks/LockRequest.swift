@@ -31,9 +31,8 @@ import CLinux
       action = operation & ~LOCK_NB == LOCK_UN ? .drop : .take
       return
     }
-    // The two ends: words that lie across pages may be half mapped.
-    guard let argument = unsafe argument, unsafe lx_is_readable(argument) != 0,
-      unsafe lx_is_readable(argument + (MemoryLayout<flock>.size - 8)) != 0
+    guard let argument = unsafe argument,
+      unsafe ovl_is_readable_all(argument, MemoryLayout<flock>.size) != 0
     else { return nil }
     operation = 0
     let given = unsafe argument.assumingMemoryBound(to: flock.self)

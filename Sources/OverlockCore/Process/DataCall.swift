@@ -33,7 +33,8 @@ enum DataCall {
     let fd = unsafe call.pointee.fd
     let entry = DescriptorTable.entry(fd)
     guard case .upper(let overlay, let node) = try DescriptorObject.standing(fd, entry, s),
-      !node.has(Node.attributesOnly)
+      // A FIFO's data is where its readers and writers meet.
+      node.kind == .file, !node.has(Node.attributesOnly)
     else { return false }
     let mode = Int32(truncatingIfNeeded: try check(lx_fcntl(fd, F_GETFL, 0)))
     if mode & O_PATH != 0 { return false }

@@ -39,9 +39,16 @@ enum DescriptorTable {
 
   @inline(__always)
   static func raw(_ fd: Int32) -> UnsafeMutablePointer<ovl_fd>? {
-    guard fd >= 0, fd < Int32(OVL_TABLE_FDS) else { return nil }
+    guard fd >= 0 else { return nil }
+    guard fd < Int32(OVL_TABLE_FDS) else { return unsafe ovl_far_fd(fd, 0) }
     guard let table = unsafe ovl_self()!.pointee.table else { return nil }
     return unsafe table + Int(fd)
+  }
+
+  /// The same for what is about to be noted of it.
+  @inline(__always)
+  static func made(_ fd: Int32) -> UnsafeMutablePointer<ovl_fd>? {
+    fd < Int32(OVL_TABLE_FDS) ? unsafe raw(fd) : unsafe ovl_far_fd(fd, 1)
   }
 
   @inline(__always) static func entry(_ fd: Int32) -> Entry {
@@ -51,7 +58,7 @@ enum DescriptorTable {
 
   /// - Parameter seen: of a lower file: the count of copy-ups under which it was found, plus one.
   @inline(__always) static func set(_ fd: Int32, _ entry: Entry, seen: UInt64 = 0) {
-    guard let raw = unsafe raw(fd) else { return }
+    guard let raw = unsafe made(fd) else { return }
     var entry = entry
     if Loan.isActive, !Loan.note(fd) { entry = .unknown }
     // Left by somebody who was closed behind our back.

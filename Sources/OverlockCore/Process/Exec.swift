@@ -24,6 +24,8 @@ enum Exec {
       // fexecve: the descriptor's own file.
       guard flags & AT_EMPTY_PATH != 0 else { return passResult }
       _ = unsafe inspect(e, dirfd, path, nil, empty: true)
+      let entry = DescriptorTable.entry(dirfd)
+      if entry.isOurs { try unsafe saveProgram(e, entry.overlay, entry.layer) }
       return passResult
     }
     let follow = flags & AT_SYMLINK_NOFOLLOW == 0
@@ -41,10 +43,13 @@ enum Exec {
       }
     }
     let isScript = unsafe inspect(e, AT_FDCWD, file.pointee.real, path, empty: false)
-    guard isScript, unsafe file.pointee.overlay >= 0 else { return 0 }
-    try unsafe check(
-      lx_faccessat2(AT_FDCWD, file.pointee.real, X_OK, AT_EACCESS))
-    return try unsafe interpret(e, dirfd, path)
+    if isScript, unsafe file.pointee.overlay >= 0 {
+      try unsafe check(
+        lx_faccessat2(AT_FDCWD, file.pointee.real, X_OK, AT_EACCESS))
+      try unsafe interpret(e, dirfd, path)
+    }
+    try unsafe saveProgram(e, Int(file.pointee.overlay), Int(file.pointee.layer))
+    return 0
   }
 
   private static func fileOf(_ e: UnsafeMutablePointer<ovl_exec>)
@@ -65,6 +70,19 @@ enum Exec {
 
   /// Enough for the program headers of what linkers make; the kernel reads less of a `#!` line.
   private static var headSize: Int { 1023 }
+
+  /// The same again if the program is a lower's which the target is not: only we know that it is meant.
+  private static func saveProgram(
+    _ e: UnsafeMutablePointer<ovl_exec>, _ index: Int, _ layer: Int
+  ) throws(Errno) {
+    guard index >= 0, index < Overlay.count, layer > 0, layer < Overlay(index: index).layerCount
+    else { return }
+    let overlay = Overlay(index: index)
+    if overlay.layerPath(layer).equals(overlay.target) { return }
+    var text = unsafe PathBuffer(ovl_exec_state(e), capacity: ovl_exec_state_size())
+    try CarriedState.save(into: &text, program: overlay)
+    _ = unsafe text.cString
+  }
 
   /// Reads the head of the file. True: it is a `#!` script, whose first line is in `e.line`.
   private static func inspect(
@@ -134,7 +152,7 @@ enum Exec {
   /// line as one argument.
   private static func interpret(
     _ e: UnsafeMutablePointer<ovl_exec>, _ dirfd: Int32, _ path: UnsafePointer<CChar>
-  ) throws(Errno) -> Int {
+  ) throws(Errno) {
     let head = unsafe line(e)
     var i = 2
     while unsafe head[i] == 32 || head[i] == 9 { i += 1 }
@@ -169,7 +187,6 @@ enum Exec {
     }
     // The interpreter may be out of reach too.
     try unsafe inspectInterpreter(e, file.pointee.real)
-    return 0
   }
 
   private static func inspectInterpreter(

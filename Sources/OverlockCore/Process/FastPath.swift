@@ -193,7 +193,7 @@ import CLinux
   private mutating func relative(_ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32) {
     let known: Place?
     if dirfd == AT_FDCWD {
-      known = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_PATH_MAX))
+      known = unsafe Place(ovl_cwd_place(), capacity: Int(OVL_DEEP_MAX))
     } else if let raw = unsafe DescriptorTable.place(dirfd) {
       known = unsafe Place(raw, capacity: Int(OVL_SLOT_PATH))
     } else {

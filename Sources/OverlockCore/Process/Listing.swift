@@ -8,7 +8,7 @@ enum Listing {
 
   /// The listing of fd, or nil where the kernel's own is right.
   static func of(_ fd: Int32) throws(Errno) -> UnsafeMutablePointer<ovl_listing>? {
-    guard let raw = unsafe DescriptorTable.raw(fd) else { return nil }
+    guard let raw = unsafe DescriptorTable.made(fd) else { return nil }
     let known = unsafe at_load64(&raw.pointee.listing)
     if known == kernel { return nil }
     if known != 0, known & 1 == 0 {
@@ -56,7 +56,7 @@ enum Listing {
       let node = look.node
       // One layer, and its numbers are the shown ones: the kernel's answer is the right one.
       if merge.count == 1, !node.has(Node.impure), !node.has(Node.opaque),
-        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer, !merge.mayHideFiles(0)
+        overlay.has(OVL_ONE_DEVICE), merge.layer(0) == position.layer, !merge.aloneHidesFiles
       {
         return nil
       }

@@ -96,9 +96,9 @@ enum Open {
     case .unknown:
       if writes(flags) || creates, node.layer != 0 { return nil }
     case .special:
-      if creates { return nil }
+      if creates || meets(node, flags) { return nil }
     case .file:
-      if writes(flags), node.layer != 0 { return nil }
+      if writes(flags), node.layer != 0 || mayRun(fast) { return nil }
       if creates, flags & O_EXCL != 0 { return -Int(EEXIST) }
     case .directory:
       if creates || writes(flags) { return nil }
@@ -272,6 +272,11 @@ enum Open {
     case .special:
       if creates, flags & O_EXCL != 0 { throw .exists }
       if location.trailing { throw .notDirectory }
+      if meets(node, flags), !node.has(Node.removed),
+        let fd = try openOrigin(overlay, node, flags, rel, s)
+      {
+        return fd
+      }
     case .file:
       if creates, flags & O_EXCL != 0 { throw .exists }
       if location.trailing { throw .notDirectory }
@@ -281,10 +286,11 @@ enum Open {
         if node.has(Node.removed) { throw .noEntry }
         try unsafe mayWrite(s.real2.unterminated, flags)
         try unsafe overlay.breakLeases(ofLower: s.real2.unterminated, node.layer, flags)
-        try overlay.copyUp(rel, truncate: flags & O_TRUNC != 0)
+        try overlay.copyUp(rel, truncate: flags & O_TRUNC != 0, writing: true)
         return nil
       }
       if node.layer == 0 { try overlay.breakLeases(node.shownInode, flags) }
+      if writes(flags), node.shownInode != 0 { try overlay.mayWriteText(node.shownInode) }
     }
     if node.has(Node.removed) {
       // Only /proc or "." lead there.
@@ -310,6 +316,38 @@ enum Open {
       }
     }
     return register(result, overlay, node, rel)
+  }
+
+  /// A FIFO of a lower that was copied up, about to be opened: who opens it meets who opened it before.
+  @inline(__always) private static func meets(_ node: Node, _ flags: Int32) -> Bool {
+    node.layer == 0 && node.shownInode != 0 && flags & O_PATH == 0
+  }
+
+  /// A file of the upper that may be a program still running from the lower.
+  @inline(__always) private static func mayRun(_ fast: FastPath) -> Bool {
+    fast.node.shownInode != 0 && fast.overlay.registry?.saysNoneRunning != true
+  }
+
+  /// Opens the lower FIFO that a FIFO of the upper was copied from. Whether that is allowed its copy says.
+  /// nil: the copy itself is to be opened: the lower one is gone, or its own mode refuses.
+  private static func openOrigin(
+    _ overlay: Overlay, _ node: Node, _ flags: Int32, _ rel: PathView, _ s: Scratch
+  ) throws(Errno) -> Int? {
+    var origin = s.real
+    guard let layer = try overlay.origin(.meeting, node.shownInode, into: &origin, s) else {
+      return nil
+    }
+    let access = flags & O_ACCMODE
+    let need = (access != O_WRONLY ? R_OK : 0) | (access != O_RDONLY ? W_OK : 0)
+    try unsafe check(
+      lx_faccessat2(
+        AT_FDCWD, s.real2.unterminated, need, AT_EACCESS | AT_SYMLINK_NOFOLLOW))
+    let result = unsafe openReal(AT_FDCWD, origin.cString, flags & ~O_CREAT, 0)
+    if result == -Int(EACCES) || result == -Int(ENOENT) { return nil }
+    try check(result)
+    var below = Node(.special, layer: layer)
+    below.shownInode = node.shownInode
+    return register(result, overlay, below, rel)
   }
 
   /// open(2) gives the lowest free number; a descriptor of ours held a lower one while the file was

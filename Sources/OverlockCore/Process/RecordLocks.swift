@@ -129,7 +129,7 @@ enum RecordLocks {
     guard number() == lx_getpid() else { return }
     while at < text.count {
       at += 1
-      guard let number = number(), number < Int(OVL_TABLE_FDS) else { return }
+      guard let number = number(), number < 1 << 20 else { return }
       let fd = Int32(number)
       let entry = DescriptorObject.identify(fd)
       if entry.isOurs { note(fd, entry) }

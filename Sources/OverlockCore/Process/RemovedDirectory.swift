@@ -40,7 +40,7 @@ struct RemovedDirectory {
     guard unsafe lx_fstatat(AT_FDCWD, handle.cString, &st, 0) == 0, st.type == S_IFDIR else {
       return nil
     }
-    var here = unsafe PathBuffer(scratch.spare, capacity: 4352)
+    var here = unsafe PathBuffer(scratch.spare, capacity: Scratch.spareSize)
     if let own = RemovedDirectory.ownDescriptor(link) {
       position =
         own == AT_FDCWD

@@ -70,10 +70,20 @@ enum Resolve {
       unsafe p.pointee.real = UnsafeRawPointer(small).assumingMemoryBound(to: CChar.self)
       return
     }
+    unsafe p.pointee.hold = 0
     let block = try Scratch.acquire()
     var copy = block.real
     do throws(Errno) {
       try copy.append(real)
+      if real.count >= Int(OVL_PATH_MAX) {
+        var rest: UnsafePointer<CChar>? = nil
+        let fd = try unsafe check(lx_long_prefix(copy.cString, &rest))
+        let text = unsafe UnsafeMutableRawPointer(block.rest.base)
+        _ = unsafe lx_descriptor_path(
+          text.assumingMemoryBound(to: CChar.self), Int32(truncatingIfNeeded: fd), rest)
+        unsafe p.pointee.hold = Int64(fd) + 1
+        copy = block.rest.written
+      }
     } catch {
       block.release()
       throw error

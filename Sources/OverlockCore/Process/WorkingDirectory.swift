@@ -23,7 +23,7 @@ enum WorkingDirectory {
   static func read(into path: inout PathBuffer) throws(Errno) -> Position {
     let place = unsafe ovl_cwd_place()!
     // Outside, nobody says that a directory was renamed: the kernel is asked.
-    if let known = unsafe Place(place, capacity: Int(OVL_PATH_MAX)), known.overlay >= 0,
+    if let known = unsafe Place(place, capacity: Int(OVL_DEEP_MAX)), known.overlay >= 0,
       try known.copy(into: &path)
     {
       return Position(overlay: known.overlay, layer: known.layer, isDirect: known.isDirect)
@@ -41,7 +41,7 @@ enum WorkingDirectory {
       position.overlay >= 0 ? Overlay(index: position.overlay).registry?.positions ?? 0 : 0
     // Where a removed directory was is never current again, but what is left to start a ".." from.
     unsafe Place.fill(
-      ovl_cwd_place(), capacity: Int(OVL_PATH_MAX), overlay: position.overlay,
+      ovl_cwd_place(), capacity: Int(OVL_DEEP_MAX), overlay: position.overlay,
       layer: position.layer, direct: position.isDirect,
       epoch: position.removed ? ~positions : positions, path)
   }
@@ -109,8 +109,12 @@ enum WorkingDirectory {
       }
       return found
     }
-    try check(n)
-    path.count = n > 0 ? n - 1 : 0
+    if n == -Int(ENAMETOOLONG) {
+      try DeepDirectory.path(of: AT_FDCWD, into: &path)
+    } else {
+      try check(n)
+      path.count = n > 0 ? n - 1 : 0
+    }
     if let (overlay, rel, layer) = RealPaths.merged(path.view, lowers: wasInside) {
       let shift = path.count - rel.count
       for i in 0..<rel.count { unsafe path.base[i] = path.base[i + shift] }

@@ -25,6 +25,9 @@ import CLinux
     unsafe raw.pointee.flags & UInt32(bitPattern: flag) != 0
   }
   @inline(__always) func has(_ flag: UInt32) -> Bool { unsafe raw.pointee.flags & flag != 0 }
+  func hasFileWhiteouts(_ layer: Int) -> Bool {
+    unsafe raw.pointee.layers[layer].flags & UInt32(OVL_LAYER_FILE_WHITEOUTS) != 0
+  }
   @inline(__always) var hasUpper: Bool { has(OVL_HAS_UPPER) }
   @inline(__always) var device: UInt64 { unsafe raw.pointee.device }
   @inline(__always) var id: UInt64 { unsafe raw.pointee.id }

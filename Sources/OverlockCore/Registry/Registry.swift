@@ -28,6 +28,7 @@ import CLinux
 ///       104  the common word of pending modes under which none waited
 ///       112  leased: for which inodes there may be leases on origins
 ///       120  kept: whether copies without a name are kept
+///       128  running: whether a program of a lower may still run that was copied up
 ///       192  anchors: whether there may be any, and when to look for unused ones
 ///       512  where the overlay is (`AbandonedSegments`)
 ///      3648  who waits for a lock on the other inode (`Waiters`)

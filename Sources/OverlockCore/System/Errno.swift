@@ -33,6 +33,7 @@ public struct Errno: Error, RawRepresentable, Equatable {
   static var inputOutput: Errno { Errno(rawValue: EIO) }
   static var noSpace: Errno { Errno(rawValue: ENOSPC) }
   static var again: Errno { Errno(rawValue: EAGAIN) }
+  static var textBusy: Errno { Errno(rawValue: ETXTBSY) }
 }
 
 /// The one place that turns a system call's `-errno` into a thrown error.

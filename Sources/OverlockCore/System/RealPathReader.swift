@@ -37,6 +37,10 @@ enum RealPathReader {
         path.capacity - 1)
     }
     if r == -Int(ENOENT) { throw .badDescriptor }
+    if r == -Int(ENAMETOOLONG) {
+      try DeepDirectory.path(of: fd, into: &path)
+      return true
+    }
     try check(r)
     path.count = r
     guard r > 0, path.view[0] == slash else { return false }

@@ -16,8 +16,8 @@ import CLinux
     if unsafe process.pointee.scratch != nil {
       while true {
         let busy = unsafe at_load64(&process.pointee.scratch_busy)
-        if busy == UInt64.max { break }
         let index = (~busy).trailingZeroBitCount
+        if index >= blocks { break }
         if unsafe at_cas64(&process.pointee.scratch_busy, busy, busy | 1 << UInt64(index)) != 0 {
           let start = unsafe UnsafeMutableRawPointer(process.pointee.scratch!)
           return unsafe Scratch(
@@ -63,31 +63,32 @@ import CLinux
     unsafe PathBuffer(base + offset, capacity: size)
   }
 
-  // The layout: what one walk, one lookup and one change need at the same time.
-  static var variantSize: Int { 4352 }
+  // The layout: what one walk, one lookup and one change need at the same time. A canonical path is at most
+  // OVL_DEEP_MAX long; a real one has a layer's root, or a target, before it.
+  static var variantSize: Int { 16640 }
   static var variantCount: Int { 6 }
 
   /// What is left to walk, with symbolic links expanded at the front.
-  var rest: PathBuffer { buffer(0, 12288) }
+  var rest: PathBuffer { buffer(0, 20736) }
   /// The canonical position.
-  var here: PathBuffer { buffer(12288, 4352) }
+  var here: PathBuffer { buffer(20736, 16640) }
   /// A symbolic link's target.
-  var link: PathBuffer { buffer(16640, 4352) }
+  var link: PathBuffer { buffer(37376, 4352) }
   /// Real paths: a layer's root and what is below it.
-  var real: PathBuffer { buffer(20992, 8448) }
-  var real2: PathBuffer { buffer(29440, 8448) }
+  var real: PathBuffer { buffer(41728, 20736) }
+  var real2: PathBuffer { buffer(62464, 20736) }
   /// A staging name in the workdir.
-  var staging: PathBuffer { buffer(37888, 4608) }
+  var staging: PathBuffer { buffer(83200, 20736) }
   /// Where directories of a merge are in their layers: one path for all until a redirect.
   func variant(_ i: Int) -> PathBuffer {
-    buffer(42496 + i * Scratch.variantSize, Scratch.variantSize)
+    buffer(103_936 + i * Scratch.variantSize, Scratch.variantSize)
   }
   /// Layers of the directory that a lookup stands in.
   var layers: UnsafeMutablePointer<UInt32> {
-    unsafe UnsafeMutableRawPointer(base + 68608).assumingMemoryBound(to: UInt32.self)
+    unsafe UnsafeMutableRawPointer(base + 203_776).assumingMemoryBound(to: UInt32.self)
   }
   /// Free for anything else: xattr values, directory records.
-  var spare: UnsafeMutablePointer<UInt8> { unsafe base + 70656 }
+  var spare: UnsafeMutablePointer<UInt8> { unsafe base + 205_824 }
   static var spareSize: Int { 27648 }
 }
 

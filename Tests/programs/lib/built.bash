@@ -2,11 +2,7 @@
 # world of Overlock; when it is built, its line goes, and every check that waits for it runs again.
 # `run.sh --unbuilt` runs them all the same.
 declare -A NOT_BUILT=(
-  [mapped]='mappings that follow a copy-up by somebody else'
   [watches]='watches that survive copy-up'
-  [busy]='ETXTBSY of a running program that is copied up'
-  [meeting]='FIFOs and sockets of a lower that still meet after copy-up'
-  [long]='paths whose real form is longer than PATH_MAX'
   [shared-links]='hard-link counts of an upper that kernel overlayfs and Overlock use in turn'
 )
 

@@ -40,7 +40,8 @@ AUX=$SCRATCH/aux       # things outside the overlay that bodies read, and OUT, w
 mkdir -p "$AUX"
 export T AUX OUT=$SCRATCH/out
 
-# Starts a check afresh: $T is a copy of the fixture, the upper and workdir are empty.
+# Starts a check afresh: $T is a copy of the fixture, the upper and workdir are empty. With `elsewhere=1` the
+# lower is another copy, and the overlay covers that in $T.
 place() {
   chmod -R u+w "$T" 2>/dev/null || true
   rm -rf "$T" "$SCRATCH/upper" "$SCRATCH/work" "$OUT"
@@ -49,7 +50,14 @@ place() {
   # As for the kernel, the merged root's attributes are those of the upper itself.
   chmod --reference="$T" "$SCRATCH/upper"
   touch -r "$T" "$SCRATCH/upper"
-  OVERLAYS=("lowerdir=$T,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work,target=$T")
+  LOWER=$T
+  if [[ ${elsewhere:-} ]]; then
+    LOWER=$SCRATCH/lower
+    chmod -R u+w "$LOWER" 2>/dev/null || true
+    rm -rf "$LOWER"
+    cp -a "$FIXTURE" "$LOWER"
+  fi
+  OVERLAYS=("lowerdir=$LOWER,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work,target=$T")
 }
 
 run_body() { # STEM COMMAND-PREFIX…: output to STEM.out, status as its last line
@@ -80,11 +88,11 @@ like_plain() { # NAME
   fi
 
   place
-  ledger "$T" >"$SCRATCH/before"
+  ledger "$LOWER" >"$SCRATCH/before"
   run_body "$o" in_overlay
   in_overlay bash -c "$view_raw" 2>&1 | view_normal >"$o.tree"
   (cd "$OUT" && bash -c "$view_raw") 2>&1 | view_normal >"$o.left"
-  ledger "$T" >"$SCRATCH/after"
+  ledger "$LOWER" >"$SCRATCH/after"
 
   if ! cmp -s "$p.out" "$o.out"; then
     fail "$name" "other output: $(first_difference "$p.out" "$o.out")"
