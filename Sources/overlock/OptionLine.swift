@@ -10,7 +10,8 @@ struct OptionLine: Equatable {
   var options: [Option]
 
   static let keys = [
-    "lowerdir", "upperdir", "workdir", "target", "registry", "mand", "userxattr", "unreached", "locks",
+    "lowerdir", "upperdir", "workdir", "target", "registry", "mand", "userxattr", "unreached",
+    "locks",
   ]
 
   init(_ text: String) {

@@ -45,7 +45,7 @@ rm src/u1.c; echo other >src/u1.c
 cat <&4; cat src/u1.c
 BODY
 
-like_plain "tail -f follows a lower file through copy-up" <<'BODY'
+needing=watches like_plain "tail -f follows a lower file through copy-up" <<'BODY'
 mkfifo "$OUT/lines"
 tail -n 1 -f README >"$OUT/lines" & tail=$!
 exec 3<"$OUT/lines"

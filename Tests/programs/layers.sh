@@ -307,3 +307,28 @@ if needs_overlock "segments: those of overlays that are no more go when another 
     fail "segments: those of overlays that are no more go when another is made" "counted $found"
   rm -rf "$segments"
 fi
+
+# Each run is a program that comes from outside; in between somebody works on the layers themselves.
+name="what is changed in the layers while nobody is in the overlay is seen"
+if needs_overlock "$name"; then
+  fresh a b upper work
+  mkdir "$L/b/src"
+  echo low | tee "$L/b/src/f" >"$L/b/README"
+  OVERLAYS=("lowerdir=$L/a:$L/b,upperdir=$L/upper,workdir=$L/work,target=$L/b")
+  from_outside() { { in_overlay bash -c "$1" || true; } 2>&1 | sed "s#^.*: #error: #" >>"$SCRATCH/said"; }
+  : >"$SCRATCH/said"
+  from_outside 'cat src/new'
+  echo new >"$L/b/src/new"
+  from_outside 'cat src/new; echo up >src/f; rm README; mkdir -p made/deep; echo x >made/deep/x'
+  echo edited >"$L/upper/src/f"; rm "$L/upper/README"
+  from_outside 'cat src/f README'
+  rm -rf "$L/upper/src" "$L/upper/made"
+  from_outside 'echo more >>src/f; cat src/f; ls'
+  mkdir "$L/a/made"; echo of a lower >"$L/a/made/y"; rm "$L/b/src/new"
+  from_outside 'ls -A made src; cat made/y'
+  rm -rf "${L:?}"/upper/* "${L:?}"/work/*
+  from_outside 'cat src/f; echo again >>src/f; mv src moved; cat moved/f'
+  expected="error: No such file or directory|new|edited|low|low|more|README|src|made:|y||src:|f|of a lower|low|low|again"
+  found=$(paste -sd'|' "$SCRATCH/said")
+  [[ $found == "$expected" ]] && pass "$name" || fail "$name" "expected $expected got $found"
+fi

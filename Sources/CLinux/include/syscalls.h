@@ -264,6 +264,7 @@ static inline int lx_capable(unsigned capability) {
 }
 static inline long lx_getegid(void) { return lx_call6(SYS_getegid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_getuid(void) { return lx_call6(SYS_getuid, 0, 0, 0, 0, 0, 0); }
+static inline long lx_getppid(void) { return lx_call6(SYS_getppid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_getpid(void) { return lx_call6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_gettid(void) { return lx_call6(SYS_gettid, 0, 0, 0, 0, 0, 0); }
 static inline long lx_umask(unsigned m) { return lx_call6(SYS_umask, m, 0, 0, 0, 0, 0); }

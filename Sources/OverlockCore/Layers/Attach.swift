@@ -39,6 +39,8 @@ extension Overlay {
       isNew = !registry.hasConfiguration
       isRestored = try registry.restore(self, line: line)
     }
+    let isFromOutside = enters(registry)
+    if isFromOutside, isRestored, !hasWorkdir(s) { isRestored = false }
     if !isRestored {
       var configuration = Configuration(self, message, s)
       try configuration.compile(options, message: &message)
@@ -47,6 +49,8 @@ extension Overlay {
         try? Segment.sweep(options.registry, here, s)
       }
     }
+    // Whatever somebody changed in the layers while nobody was here is not in the cache.
+    defer { if isFromOutside { self.registry?.advanceEpoch() } }
     // Nothing changes through an overlay without an upper: its users need not meet.
     guard hasUpper else { return }
     var isFirst = false
@@ -67,7 +71,9 @@ extension Overlay {
       // What the registry says of lasting things it may have lost: ask the workdir.
       if hasEntries("/moved") { registry?.noteDirectoryMoved() }
       if hasEntries("/index") { registry?.noteIndex() }
-      if hasEntries("/contested") { registry?.noteContested() } else {
+      if hasEntries("/contested") {
+        registry?.noteContested()
+      } else {
         registry?.noteUncontested { !hasEntries("/contested") }
       }
       settleLeased()
@@ -78,6 +84,24 @@ extension Overlay {
       forgetStandIns()
     }
     sweepUnusedAnchorsAtStart()
+  }
+
+  /// Notes that the process is here. Whether it comes from outside.
+  private func enters(_ registry: Registry?) -> Bool {
+    guard let registry else { return false }
+    let pid = UInt64(lx_getpid())
+    let isFromOutside = !registry.comesFromInside(pid, parent: UInt64(lx_getppid()))
+    registry.noteVisitor(pid)
+    return isFromOutside
+  }
+
+  /// Whether there is one still, if there is to be one.
+  private func hasWorkdir(_ s: Scratch) -> Bool {
+    if !hasUpper { return true }
+    var path = s.real
+    var st = stat()
+    guard (try? path.append(work)) != nil else { return false }
+    return unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0
   }
 
   private func adopt(_ registry: Registry) throws(Errno) {

@@ -32,7 +32,8 @@ enum Elf {
     let count = unsafe Int(raw.loadUnaligned(fromByteOffset: 56, as: UInt16.self))
     guard size == headerSize, offset < 1 << 40, count < 256 else { return reached }
     let found = try? withScratch { (s) throws(Errno) -> Int32 in
-      let start = unsafe PathView(UnsafePointer(s.spare), max(lx_pread(fd, s.spare, startSize, 0), 0))
+      let n = unsafe lx_pread(fd, s.spare, startSize, 0)
+      let start = unsafe PathView(UnsafePointer(s.spare), max(n, 0))
       return segments(fd, start, at: Int(offset), count)
     }
     guard let found else { return reached }
@@ -41,7 +42,9 @@ enum Elf {
   }
 
   /// Looks at the program headers.
-  private static func segments(_ fd: Int32, _ start: PathView, at offset: Int, _ count: Int) -> Int32 {
+  private static func segments(
+    _ fd: Int32, _ start: PathView, at offset: Int, _ count: Int
+  ) -> Int32 {
     var answer = Int32(OVL_STATIC.rawValue)
     var header: InlineArray<56, UInt8> = InlineArray(repeating: 0)
     for i in 0..<count {
@@ -87,9 +90,8 @@ enum Elf {
     if st.st_mode & S_ISUID != 0, st.st_uid != euid { return true }
     // S_ISGID means this only where the group may execute.
     let runsAsGroup = S_ISGID | 0o010
-    if st.st_mode & runsAsGroup == runsAsGroup, st.st_gid != UInt32(truncatingIfNeeded: lx_getegid()) {
-      return true
-    }
+    let egid = UInt32(truncatingIfNeeded: lx_getegid())
+    if st.st_mode & runsAsGroup == runsAsGroup, st.st_gid != egid { return true }
     var none: UInt8 = 0
     if euid == 0 { return false }
     return unsafe lx_fgetxattr(fd, "security.capability", &none, 0) > 0

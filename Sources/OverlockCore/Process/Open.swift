@@ -183,8 +183,11 @@ enum Open {
         if location.overlay < 0 {
           // Through an overlay to somewhere else: only the kernel knows the mounts there.
           if restriction.oneMount { throw Errno(rawValue: ENOSYS) }
-          return try unsafe check(
+          let fd = try unsafe check(
             lx_openat(AT_FDCWD, location.path.terminated, flags, mode))
+          // A lower that was named itself is a plain directory.
+          DescriptorTable.set(Int32(truncatingIfNeeded: fd), .plain)
+          return fd
         }
         if let fd = try attempt(location, flags, mode, s) { return fd }
       }

@@ -30,6 +30,7 @@ import CLinux
 ///       120  kept: whether copies without a name are kept
 ///       128  running: whether a program of a lower may still run that was copied up
 ///       192  anchors: whether there may be any, and when to look for unused ones
+///       256  which processes have been in the overlay lately (`Visitors`)
 ///       512  where the overlay is (`AbandonedSegments`)
 ///      3648  who waits for a lock on the other inode (`Waiters`)
 ///      4096  turns: 1024 words, what the holder of a turn is in the middle of
@@ -62,7 +63,7 @@ import CLinux
   }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0008 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0009 }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_830_336 }
