@@ -65,9 +65,9 @@ refused "target inside the upper" "target" "lowerdir=$T,$layers,target=$UPPER/in
 refused "an option longer than a path may be" "File name too long" "lowerdir=$T,$layers,target=/$(printf 'x%.0s' {1..5000})"
 
 if [[ $(stat -f -c %i /dev/shm) != $(stat -f -c %i "$SCRATCH") ]]; then
-  elsewhere=$(mktemp -d /dev/shm/overlock-workdir.XXXXXX)
-  refused "workdir on another file system" workdir "lowerdir=$T,upperdir=$UPPER,workdir=$elsewhere,target=$T"
-  rm -rf "$elsewhere"
+  other_system=$(mktemp -d /dev/shm/overlock-workdir.XXXXXX)
+  refused "workdir on another file system" workdir "lowerdir=$T,upperdir=$UPPER,workdir=$other_system,target=$T"
+  rm -rf "$other_system"
 else
   skip "workdir on another file system" "no second file system"
 fi
