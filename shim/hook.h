@@ -21,6 +21,7 @@
 #endif
 
 #include <abi.h>
+#include <process.h>
 #include <syscalls.h>
 
 #include <dirent.h>
@@ -41,6 +42,7 @@
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
 #include <utmp.h>
@@ -124,6 +126,11 @@ int ovl_start_now(void);
 
 #define OVL_ON() (__builtin_expect(ovl_active != 0, 0) && (ovl_active > 0 || ovl_start_now()))
 #define OVL_OFF() (!OVL_ON())
+
+/* 1: an inotify instance of this process has watches of ours. */
+static inline int ovl_has_watches(void) {
+  return __builtin_expect(__atomic_load_n(&ovl_watching.reach, __ATOMIC_RELAXED) != 0, 0);
+}
 
 /* ---- results ----------------------------------------------------------------------------------
  * */

@@ -215,6 +215,9 @@ static long by_descriptor(long n, long a, long b, long c, long *result) {
   case SYS_dup: *result = ovl_hook_dup(fd); break;
   case SYS_dup3: *result = ovl_hook_dup3(fd, (int)b, (int)c); break;
   case SYS_fcntl: *result = ovl_hook_fcntl(fd, (int)b, (void *)c); break;
+  case SYS_read: *result = ovl_hook_read(fd, (void *)b, (size_t)c); break;
+  case SYS_readv: *result = ovl_hook_readv(fd, (struct iovec *)b, (int)c); break;
+  case SYS_inotify_rm_watch: *result = ovl_hook_inotify_rm_watch(fd, (int)b); break;
   case SYS_flock: *result = ovl_hook_flock(fd, (int)b); break;
   case SYS_ioctl: *result = ovl_hook_ioctl(fd, (unsigned long)b, (void *)c); break;
   case SYS_lseek: *result = ovl_hook_lseek(fd, b, (int)c); break;

@@ -33,5 +33,6 @@
 #include "owner.h"
 #include "process.h"
 #include "syscalls.h"
+#include "watching.h"
 
 #endif

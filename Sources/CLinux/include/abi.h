@@ -295,6 +295,18 @@ struct ovl_lock_wait { /* of zeros before the first call */
 };
 long ovl_lock_across(int fd, int command, void *argument, struct ovl_lock_wait *wait);
 
+/* ---- watches ---------------------------------------------------------------------------------- */
+
+/* inotify_add_watch(2): a watch descriptor or -errno; never OVL_PASS. */
+long ovl_watch_add(int fd, const char *path, uint32_t mask);
+/* inotify_rm_watch(2). OVL_PASS: the kernel's own call. */
+long ovl_watch_remove(int fd, int wd);
+/* 1: what is read from the descriptor goes through ovl_watch_translate. */
+int ovl_fd_watches(int fd);
+/* Turns what read(2) gave from such a descriptor into the program's events, in place: new length, which
+ * may be 0. */
+long ovl_watch_translate(int fd, void *buffer, size_t length);
+
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 
 /* Rewrites a pathname address so that the kernel finds the real socket.

@@ -65,6 +65,7 @@ public func ovlAfterForkChild() {
   Loan.forget()
   Turn.dropInherited()
   if Apart.isNeeded { RecordLocks.forgetAll() }
+  Watches.forgetLists()
   unsafe at_store64(&ovl_self()!.pointee.scratch_busy, 0)
   // Another thread may have been in the middle of writing it.
   let place = unsafe ovl_cwd_place()!

@@ -1,6 +1,6 @@
 import CLinux
 
-/// Anchors that nobody has mapped any more.
+/// Anchors that nobody has mapped or watches (`WatchLists`) any more.
 ///
 /// The kernel knows who has, also of processes that were killed: it grants a write lease on a file
 /// only to who is alone with it. They are looked for when another anchor is made and when a process
@@ -23,7 +23,7 @@ extension Overlay {
     }
   }
 
-  /// Removes those that nobody has mapped, but for the one whose turn is held here.
+  /// Removes those that nobody uses, but for the one whose turn is held here.
   func sweepUnusedAnchors(_ turn: Turn) {
     guard let registry else {
       _ = removeUnusedAnchors(turn)
@@ -50,6 +50,7 @@ extension Overlay {
         if opened == -Int(ENOENT) { return }
         let fd = Int32(truncatingIfNeeded: try check(opened))
         defer { _ = lx_close(fd) }
+        self.sweepWatchLists()
         try path.append(slash)
         let length = path.count
         try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
@@ -68,6 +69,11 @@ extension Overlay {
     guard turn.tryIdentity(shown) else { return false }
     defer { turn.dropIdentity(shown) }
     if isMapped(path) { return false }
+    if path.view.name.count == 33, let birth = hexadecimal(path.view.name.from(17)),
+      isWatched(Anchor(self, shown, birth: birth))
+    {
+      return false
+    }
     Fault.step()
     let r = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0)
     Fault.step()

@@ -12,7 +12,7 @@ import CLinux
 @safe struct Anchor {
   let overlay: Overlay
   let shown: UInt64
-  private let birth: UInt64
+  let birth: UInt64
 
   init(_ overlay: Overlay, _ shown: UInt64, birth: UInt64) {
     self.overlay = overlay
@@ -129,7 +129,7 @@ import CLinux
     }
   }
 
-  private func create(_ path: PathBuffer, _ s: Scratch) throws(Errno) -> Int {
+  func create(_ path: PathBuffer, _ s: Scratch) throws(Errno) -> Int {
     let flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW
     var opened = unsafe lx_openat(AT_FDCWD, path.terminated, flags, 0o600)
     if opened == -Int(ENOENT) {

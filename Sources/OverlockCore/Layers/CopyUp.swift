@@ -56,10 +56,14 @@ extension Overlay {
 
   /// Copies the object at `rel` up, if it still is on a lower.
   ///
-  /// - Parameter truncate: its data is about to be thrown away: copy none.
+  /// - Parameters:
+  ///   - truncate: its data is about to be thrown away: copy none.
+  ///   - watched: only if somebody watches it through the overlay.
   /// - Errors: ENOENT it is gone; EROFS no upper; ENOSPC, EIO, EACCES… as the layers answered: then
   ///   nothing has changed.
-  func copyUp(_ rel: PathView, truncate: Bool, parents: Bool = true) throws(Errno) {
+  func copyUp(
+    _ rel: PathView, truncate: Bool, parents: Bool = true, watched: Bool = false
+  ) throws(Errno) {
     guard hasUpper else { throw .readOnly }
     if parents { try copyUpParents(rel) }
     try withScratch { (s) throws(Errno) in
@@ -86,10 +90,18 @@ extension Overlay {
         try self.anchorPath(shown, into: &staged)
         let anchor =
           st.type == S_IFREG && !self.saysNoAnchors ? try Anchor(self, shown, of: source) : nil
+        let isWatched =
+          if let anchor, st.st_nlink == 1 { self.isWatched(anchor) } else { false }
+        if watched, !isWatched { return }
         // What is there was left by a dead process: we hold the identity's turn.
         try anchor?.reclaim(staged)
         try self.removeAnchor(staged)
         Fault.step()
+        if let anchor, isWatched,
+          try self.copyUpInPlace(anchor, rel, from: source, st, look, staged, &turn)
+        {
+          return
+        }
         let taken = try anchor?.take(as: staged)
         do throws(Errno) {
           try self.fill(
@@ -119,7 +131,7 @@ extension Overlay {
   ///
   /// - Parameter anchor: the file that already is there, open for writing; closed here. Its data is kept also
   ///   where it is about to be thrown away, which its mappings must not see unless it happens.
-  private func fill(
+  func fill(
     _ staged: PathBuffer, from source: PathBuffer, _ st: stat, truncate: Bool, shown: UInt64,
     anchor: Int32?, _ s: Scratch
   ) throws(Errno) {
@@ -202,7 +214,7 @@ extension Overlay {
   }
 
   /// One rename, under the directory's turn, and the parent's times put back.
-  private func publish(
+  func publish(
     _ rel: PathView, _ staged: PathBuffer, _ st: stat, _ look: Lookup, _ shown: UInt64,
     _ turn: inout Turn, _ s: Scratch
   ) throws(Errno) {

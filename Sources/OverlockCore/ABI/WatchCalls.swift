@@ -1,0 +1,20 @@
+import CLinux
+
+@c(ovl_watch_add)
+public func ovlWatchAdd(_ fd: Int32, _ path: UnsafePointer<CChar>?, _ mask: UInt32) -> Int {
+  unsafe Watches.add(fd, path, mask)
+}
+
+@c(ovl_watch_remove)
+public func ovlWatchRemove(_ fd: Int32, _ wd: Int32) -> Int { Watches.remove(fd, wd) }
+
+@c(ovl_fd_watches)
+public func ovlFDWatches(_ fd: Int32) -> Int32 {
+  DescriptorTable.entry(fd).has(OVL_FD_WATCHES) ? 1 : 0
+}
+
+@c(ovl_watch_translate)
+public func ovlWatchTranslate(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ length: Int) -> Int {
+  guard let buffer = unsafe buffer else { return length }
+  return unsafe Translation.inPlace(fd, buffer, length)
+}

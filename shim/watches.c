@@ -1,0 +1,72 @@
+/* inotify: where watches are set, and what is read from an instance that has some of ours.
+ *
+ * The kernel's own call reads; the core then makes the program's events of what it gave, in the program's
+ * buffer. Where none is left, the next read waits or does not, as the descriptor says.
+ *
+ * Left out: poll and its kin, FIONREAD and streams over an instance, which see the kernel's events. */
+
+#include "hook.h"
+
+#include <sys/inotify.h>
+#include <sys/uio.h>
+
+HOOKED(int, inotify_add_watch, int fd, const char *path, uint32_t mask) {
+  if (OVL_OFF()) return NEXT(inotify_add_watch)(fd, path, mask);
+  return (int)ovl_result(ovl_watch_add(fd, path, mask));
+}
+
+HOOKED(int, inotify_rm_watch, int fd, int wd) {
+  if (OVL_ON() && ovl_has_watches()) {
+    const long r = ovl_watch_remove(fd, wd);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+  }
+  return NEXT(inotify_rm_watch)(fd, wd);
+}
+
+/* read(2) from an instance. */
+__attribute__((noinline)) static ssize_t read_watches(int fd, void *buffer, size_t size) {
+  const int before = errno;
+  for (;;) {
+    const ssize_t r = NEXT(read)(fd, buffer, size);
+    if (r <= 0) return r;
+    const long left = ovl_watch_translate(fd, buffer, (size_t)r);
+    if (left > 0) {
+      ovl_set_errno(before);
+      return left;
+    }
+  }
+}
+
+HOOKED(ssize_t, read, int fd, void *buffer, size_t size) {
+  if (ovl_has_watches() && ovl_fd_watches(fd)) return read_watches(fd, buffer, size);
+  TAIL_CALL NEXT(read)(fd, buffer, size);
+}
+HOOK_ALIAS(__read, read);
+
+HOOKED(ssize_t, __read_chk, int fd, void *buffer, size_t size, size_t room) {
+  if (ovl_has_watches() && size <= room && ovl_fd_watches(fd))
+    return read_watches(fd, buffer, size);
+  TAIL_CALL NEXT(__read_chk)(fd, buffer, size, room);
+}
+
+/* The kernel reads such a descriptor once for each vector, too. */
+__attribute__((noinline)) static ssize_t read_vectors(int fd, const struct iovec *vectors,
+                                                      int count) {
+  ssize_t sum = 0;
+  for (int i = 0; i < count; i++) {
+    if (vectors[i].iov_len == 0) continue;
+    const int before = errno;
+    const ssize_t r = read_watches(fd, vectors[i].iov_base, vectors[i].iov_len);
+    if (r < 0 && sum > 0) ovl_set_errno(before);
+    if (r < 0) return sum > 0 ? sum : r;
+    sum += r;
+    if ((size_t)r != vectors[i].iov_len) break;
+  }
+  return sum;
+}
+
+HOOKED(ssize_t, readv, int fd, const struct iovec *vectors, int count) {
+  if (ovl_has_watches() && count > 0 && count <= IOV_MAX && vectors != NULL && ovl_fd_watches(fd))
+    return read_vectors(fd, vectors, count);
+  TAIL_CALL NEXT(readv)(fd, vectors, count);
+}
