@@ -9,7 +9,8 @@ inotify_rm_watch.
     watches.py [--library PATH] [--seed N] [--runs N] [--operations N]
 
 Prints the seed of what differs; --seed replays it. Left out, since they do differ (README, Limits): watches
-on directories, names of hard-link groups, and the removal of a file that somebody has open.
+on directories, names of hard-link groups, the removal of a file that somebody has open, descriptors that
+are older than the watch, and a watch that is changed before its events are read.
 """
 
 import argparse
@@ -189,6 +190,11 @@ def inside(seed, operations):
 
     results = []
     for who, what, *rest in steps:
+        if what == "watch":
+            for w in range(2):
+                ask(w, "let go", rest[1], rest[1])
+        if what in ("watch", "unwatch"):
+            watcher.drain(65536)
         if who == "watcher":
             results.append(getattr(watcher, what)(*rest))
             continue
