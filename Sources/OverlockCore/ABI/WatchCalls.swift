@@ -14,7 +14,9 @@ public func ovlFDWatches(_ fd: Int32) -> Int32 {
 }
 
 @c(ovl_watch_translate)
-public func ovlWatchTranslate(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ length: Int) -> Int {
+public func ovlWatchTranslate(
+  _ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ length: Int
+) -> Int {
   guard let buffer = unsafe buffer else { return length }
   return unsafe Translation.inPlace(fd, buffer, length)
 }
