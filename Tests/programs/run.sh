@@ -37,7 +37,7 @@ done
 
 subjects=(
   archives files git processes
-  locks whose-locks segments lock-table lock-users mappings
+  locks whose-locks segments lock-table lock-users mappings watches
   proc
   shell perl node python
   layers user untouched command-line

@@ -3,7 +3,7 @@
 # `run.sh --unbuilt` runs them all the same.
 declare -A NOT_BUILT=(
   [held]='read-only descriptors and mappings that follow a copy-up by somebody else'
-  [watches]='watches that survive copy-up'
+  [watched-directories]='watches on directories that see every layer'
   [busy]='ETXTBSY of a running program that is copied up'
   [meeting]='FIFOs and sockets of a lower that still meet after copy-up'
   [long]='paths whose real form is longer than PATH_MAX'
