@@ -39,7 +39,8 @@ BODY
 
 if needs_program "inotifywait" inotifywait; then
   like_plain "inotifywait -m on a lower file" <<'BODY'
-inotifywait -m --format '%w %e' README big >"$OUT/seen" 2>"$AUX/said" &
+: >"$AUX/said" >"$AUX/seen"
+inotifywait -m --format '%w %e' README big >>"$AUX/seen" 2>>"$AUX/said" &
 watcher=$!
 until grep -q established "$AUX/said"; do :; done
 echo more >>README
@@ -47,16 +48,17 @@ cat README >/dev/null
 chmod 600 big
 mv big bigger
 rm bigger
-until grep -q 'big DELETE_SELF' "$OUT/seen"; do :; done
+until grep -q 'big DELETE_SELF' "$AUX/seen"; do :; done
 kill $watcher
 wait $watcher || true
-uniq "$OUT/seen"
+uniq "$AUX/seen"
 BODY
 fi
 
 # inotify of the file and of its directory; polling would print it after a thousand seconds.
 needing=held like_plain "tail -f prints at once what another process appends to a lower file" <<'BODY'
-tail -n 1 -s 1000 -f README >"$OUT/printed" &
+: >"$OUT/printed"
+tail -n 1 -s 1000 -f README >>"$OUT/printed" &
 tail=$!
 until grep -q third "$OUT/printed"; do :; done
 echo more >>README

@@ -39,7 +39,7 @@ extension Overlay {
 
   /// Returns how many are left, or may be.
   private func removeUnusedAnchors(_ turn: Turn) -> Int {
-    var kept = 0
+    var kept = sweepWatchLists()
     do throws(Errno) {
       try withScratch { (s) throws(Errno) in
         var path = s.real
@@ -50,7 +50,6 @@ extension Overlay {
         if opened == -Int(ENOENT) { return }
         let fd = Int32(truncatingIfNeeded: try check(opened))
         defer { _ = lx_close(fd) }
-        self.sweepWatchLists()
         try path.append(slash)
         let length = path.count
         try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in

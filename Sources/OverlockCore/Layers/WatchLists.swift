@@ -76,12 +76,18 @@ extension Overlay {
     return answer
   }
 
-  /// Removes the lists of the dead.
-  func sweepWatchLists() {
+  /// Removes the lists of the dead. Returns how many are left.
+  func sweepWatchLists() -> Int {
+    var kept = 0
     unsafe eachWatchList { (path, _) in
-      if !self.isMapped(path) { _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0) }
+      if self.isMapped(path) {
+        kept += 1
+      } else {
+        _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0)
+      }
       return true
     }
+    return kept
   }
 
   /// Calls `body` with every list's path and memory to read it into, until it says false.
