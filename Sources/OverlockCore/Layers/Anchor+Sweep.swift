@@ -67,12 +67,13 @@ extension Overlay {
     guard let shown = hexadecimal(path.view.name.prefix(16)) else { return true }
     guard turn.tryIdentity(shown) else { return false }
     defer { turn.dropIdentity(shown) }
-    if isMapped(path) { return false }
+    // First, since opening it wakes who watches.
     if path.view.name.count == 33, let birth = hexadecimal(path.view.name.from(17)),
       isWatched(Anchor(self, shown, birth: birth))
     {
       return false
     }
+    if isMapped(path) { return false }
     Fault.step()
     let r = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0)
     Fault.step()

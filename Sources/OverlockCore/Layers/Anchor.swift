@@ -2,7 +2,8 @@ import CLinux
 
 /// The anchor of a lower file: its upper inode, made before the copy-up and filled with the lower's
 /// data. Who maps the file maps the anchor, so that the mapping shows what is written to the file
-/// later: copy-up takes this very inode (docs/decisions/0011).
+/// later: copy-up takes this very inode (docs/decisions/0011). Who watches the file watches the anchor too,
+/// which may then be empty (docs/decisions/0018).
 ///
 /// It is `workdir/overlock/anchors/<shown inode>.<birth of the lower file>`, and is made, filled,
 /// opened, taken and removed under the turn of the identity only. Its times say what it is a copy
