@@ -68,25 +68,35 @@ wait $tail || true
 cat "$OUT/printed"
 BODY
 
-if needs_overlock "a lower changed directly"; then
+name="a direct change of the lower is seen until the file is copied up"
+if needs_overlock "$name"; then
   place
-  UNTOUCHED=()
-  says "a direct change of the lower is seen until the file is copied up" \
-    "directly -> OPEN MODIFY CLOSE_WRITE
-through the overlay -> ATTRIB
-directly, hidden -> 
-through the overlay -> OPEN MODIFY CLOSE_WRITE" <<'BODY'
-"$PYTHON" -c 'import os, sys; sys.path.insert(0, sys.argv[1]); import watching
-w = watching.Watcher(); w.add("README")
-def step(what, command):
-    watching.other(command)
-    print(what, "->", " ".join(e for _, e in w.events()))
-plain = "env -u LD_PRELOAD -u OVERLOCK "
-step("directly", plain + "sh -c \"echo direct >>README\"")
-step("through the overlay", "chmod 600 README")
-step("directly, hidden", plain + "sh -c \"echo direct >>README\"")
-step("through the overlay", "echo more >>README")' "$AUX"
-BODY
+  coproc WATCHER { in_overlay "$PYTHON" "$AUX/watching.py" serve README; }
+  watcher=$WATCHER_PID
+  exec {answers}<&"${WATCHER[0]}" {questions}>&"${WATCHER[1]}"
+  told() { # WHAT: what the watcher saw since the last
+    local line
+    echo >&"$questions"
+    IFS= read -r line <&"$answers"
+    echo "$1: $line"
+  }
+  told set >/dev/null
+  {
+    echo direct >>"$T/README"
+    told directly
+    in_overlay sh -c 'chmod 600 README'
+    told overlay
+    echo direct >>"$T/README"
+    told hidden
+    in_overlay sh -c 'echo more >>README'
+    told overlay
+  } >"$SCRATCH/told"
+  echo end >&"$questions"
+  wait "$watcher"
+  exec {questions}>&- {answers}<&-
+  want="directly: OPEN MODIFY CLOSE_WRITE|overlay: ATTRIB|hidden: |overlay: OPEN MODIFY CLOSE_WRITE"
+  got=$(paste -sd'|' "$SCRATCH/told")
+  if [[ $got == "$want" ]]; then pass "$name"; else fail "$name" "expected $want got $got"; fi
 fi
 
 name="nothing is left of watches that nobody has"

@@ -56,6 +56,16 @@ def told(*steps):
         print(step, "->", " ".join(e for _, e in w.events()))
 
 
+def serve(name):
+    """For each line of the input one with the events since the last; ends at a line "end"."""
+    w = Watcher()
+    w.add(name)
+    for line in sys.stdin:
+        if line == "end\n":
+            break
+        print(" ".join(e for _, e in w.events()), flush=True)
+
+
 def waits(command):
     """A read that waits, which housekeeping alone must not end; in a child of the one who set the watch."""
     w = Watcher(0)
