@@ -33,11 +33,14 @@
 #include <limits.h>
 #include <link.h>
 #include <nl_types.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>

@@ -3,7 +3,7 @@
  * The kernel's own call reads; the core then makes the program's events of what it gave, in the program's
  * buffer. Where none is left, the next read waits or does not, as the descriptor says.
  *
- * Left out: poll and its kin, FIONREAD and streams over an instance, which see the kernel's events. */
+ * Left out: FIONREAD and streams over an instance, which see the kernel's events. */
 
 #include "hook.h"
 
@@ -26,15 +26,16 @@ HOOKED(int, inotify_rm_watch, int fd, int wd) {
 /* read(2) from an instance. */
 __attribute__((noinline)) static ssize_t read_watches(int fd, void *buffer, size_t size) {
   const int before = errno;
-  for (;;) {
-    const ssize_t r = NEXT(read)(fd, buffer, size);
-    if (r <= 0) return r;
-    const long left = ovl_watch_translate(fd, buffer, (size_t)r);
-    if (left > 0) {
-      ovl_set_errno(before);
-      return left;
-    }
+  long r = ovl_watch_read_begin(fd, buffer, size);
+  if (r < 0) r = ovl_result(r);
+  while (r == 0) {
+    r = NEXT(read)(fd, buffer, size);
+    if (r <= 0) break;
+    r = ovl_watch_translate(fd, buffer, (size_t)r);
+    if (r > 0) ovl_set_errno(before);
   }
+  ovl_watch_read_end(fd);
+  return r;
 }
 
 HOOKED(ssize_t, read, int fd, void *buffer, size_t size) {

@@ -3,8 +3,8 @@
 
 Two processes work on a handful of files, a third watches some of them with random masks; once in a plain
 directory, once in an overlay over a random split of the same files into two lowers and the upper. Every
-event that any watch gets is compared, equal neighbours merged, and every result of inotify_add_watch and
-inotify_rm_watch.
+event that any watch gets is compared, equal neighbours merged, and every result of inotify_add_watch,
+inotify_rm_watch, poll and select.
 
     watches.py [--library PATH] [--seed N] [--runs N] [--operations N]
 
@@ -19,6 +19,7 @@ import errno
 import json
 import os
 import random
+import select
 import shutil
 import struct
 import subprocess
@@ -46,9 +47,9 @@ def choose(rng, count):
         name, other = rng.choice(NAMES), rng.choice(NAMES)
         worker = rng.randrange(2)
         kind = rng.choices(
-            ["watch", "unwatch", "drain", "read", "append", "create", "cut", "replace", "chmod", "touch",
+            ["watch", "unwatch", "ready", "drain", "read", "append", "create", "cut", "replace", "chmod", "touch",
              "rename", "unlink", "hold", "use", "drop"],
-            [8, 2, 8, 5, 6, 4, 2, 2, 3, 2, 3, 2, 3, 4, 2])[0]
+            [8, 2, 5, 8, 5, 6, 4, 2, 2, 3, 2, 3, 2, 3, 4, 2])[0]
         if kind == "watch":
             mask = rng.choice([0xfff, 0xfff, rng.randrange(1, 0xfff), rng.randrange(0, 0x1000)])
             for flag, odds in ((ONESHOT, 6), (MASK_ADD, 5), (MASK_CREATE, 9), (ONLYDIR, 25), (EXCL, 9)):
@@ -57,6 +58,8 @@ def choose(rng, count):
             steps.append(("watcher", "watch", rng.randrange(2), name, mask))
         elif kind == "unwatch":
             steps.append(("watcher", "unwatch", rng.randrange(2), rng.randrange(8)))
+        elif kind == "ready":
+            steps.append(("watcher", "ready", rng.randrange(2)))
         elif kind == "drain":
             steps.append(("watcher", "drain", rng.choice([64, 4096, 4096, 65536])))
         else:
@@ -148,6 +151,16 @@ class Watcher:
         wd = self.made[i][which % len(self.made[i])]
         r = self.libc.inotify_rm_watch(self.fds[i], wd)
         return "ok" if r == 0 else errno.errorcode[ctypes.get_errno()]
+
+    def ready(self, by):
+        """Which instances have something to read, asked without and with a time to wait."""
+        if by == 0:
+            return [len(select.select([fd], [], [], 0)[0]) for fd in self.fds]
+        poll = select.poll()
+        for fd in self.fds:
+            poll.register(fd, select.POLLIN)
+        found = dict(poll.poll(1))
+        return [found.get(fd, 0) for fd in self.fds]
 
     def drain(self, size):
         for i, fd in enumerate(self.fds):

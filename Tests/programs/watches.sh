@@ -25,6 +25,10 @@ like_plain "a child waits in read for what another process writes" <<'BODY'
 "$PYTHON" "$AUX/watching.py" waits 'chmod 600 README; echo more >>README'
 BODY
 
+like_plain "poll and select end for what read returns" <<'BODY'
+"$PYTHON" "$AUX/watching.py" ready
+BODY
+
 like_plain "watchers from before and after a copy-up" <<'BODY'
 "$PYTHON" "$AUX/watching.py" again
 BODY

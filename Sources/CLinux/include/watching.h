@@ -15,6 +15,12 @@ static inline long lx_inotify_add_watch(int fd, const char *path, uint32_t mask)
 static inline long lx_inotify_rm_watch(int fd, int wd) {
   return lx_call6(SYS_inotify_rm_watch, fd, wd, 0, 0, 0, 0);
 }
+/* Bytes of events that wait to be read, or -errno. */
+static inline long lx_queued(int fd) {
+  int bytes = 0;
+  const long r = lx_ioctl(fd, 0x541B /* FIONREAD */, (unsigned long)&bytes);
+  return r < 0 ? r : bytes;
+}
 /* 1: the pointer was NULL and is `value` now. */
 static inline int lx_set_once(char **pointer, char *value) {
   char *expected = NULL;

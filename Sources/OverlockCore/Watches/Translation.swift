@@ -58,6 +58,32 @@ enum Translation {
     return to
   }
 
+  /// Takes what the program is not to see from the front of the queue, and keeps the first event that it
+  /// is. Whether there is one, or that cannot be known. Every event that may be left out has 16 bytes.
+  static func settle(_ fd: Int32) -> Bool {
+    guard let table = WatchTable.of(fd) else { return true }
+    if table.keptEvent != nil { return true }
+    let mask = lx_block_signals()
+    defer { lx_restore_signals(mask) }
+    guard table.beginLooking() else { return true }
+    defer { table.endLooking() }
+    while true {
+      let queued = lx_queued(fd)
+      if queued < 0 { return true }
+      if queued < header { return false }
+      var event: (UInt64, UInt64) = (0, 0)
+      // A longer one is refused (EINVAL), and the program's.
+      if unsafe lx_read(fd, &event, header) != header { return true }
+      let left = unsafe withUnsafeMutablePointer(to: &event) { (p) in
+        unsafe inPlace(fd, UnsafeMutableRawPointer(p), header)
+      }
+      if left > 0 {
+        table.keptEvent = event
+        return true
+      }
+    }
+  }
+
   private static func translate(
     _ fd: Int32, _ entry: WatchTable.Entry, isAnchor: Bool, _ mask: UInt32
   ) -> (Int32, UInt32)? {

@@ -73,6 +73,59 @@ import CLinux
   }
   private var high: UnsafeMutablePointer<UInt64> { unsafe used + 1 }
 
+  // Who looks at the front of the queue (1: somebody) and how many are in a read: never both.
+  private var looking: UnsafeMutablePointer<UInt64> { unsafe used + 2 }
+  private var reading: UnsafeMutablePointer<UInt64> { unsafe used + 3 }
+
+  /// Before a read, which may wait: nobody looks meanwhile. A look waits for nothing.
+  func beginReading() {
+    _ = unsafe at_add64(reading, 1)
+    at_fence()
+    while unsafe at_load64(looking) != 0 { lx_pause(1000) }
+  }
+  /// Left out by a cancelled thread: then nobody looks any more, which costs wake-ups.
+  func endReading() { _ = unsafe at_add64(reading, UInt64.max) }
+
+  /// False: somebody reads, or looks. Signals are to be blocked.
+  func beginLooking() -> Bool {
+    if unsafe at_cas64(looking, 0, 1) == 0 { return false }
+    at_fence()
+    if unsafe at_load64(reading) == 0 { return true }
+    endLooking()
+    return false
+  }
+  func endLooking() { unsafe at_store64(looking, 0) }
+
+  /// The event that a look found, for the next read.
+  var keptEvent: (UInt64, UInt64)? {
+    get {
+      guard unsafe at_load64(used + 4) != 0 else { return nil }
+      return unsafe (at_relaxed64(used + 5), at_relaxed64(used + 6))
+    }
+    nonmutating set {
+      if let newValue {
+        unsafe at_put64(used + 5, newValue.0)
+        unsafe at_put64(used + 6, newValue.1)
+      }
+      unsafe at_store64(used + 4, newValue == nil ? 0 : 1)
+    }
+  }
+
+  private func reset() {
+    unsafe at_store64(looking, 0)
+    unsafe at_store64(reading, 0)
+    keptEvent = nil
+  }
+
+  /// In a forked child: what other threads were in the middle of, and what the parent will read.
+  static func resetAll() {
+    guard let tables = unsafe ovl_watching_now()!.pointee.tables else { return }
+    for number in 0..<count {
+      let table = unsafe WatchTable(number: number, UnsafeMutableRawPointer(tables))
+      if unsafe at_load64(table.used) != 0 { table.reset() }
+    }
+  }
+
   private init(number: Int, _ tables: UnsafeMutableRawPointer) {
     unsafe base = tables + number * WatchTable.stride
   }
@@ -110,6 +163,7 @@ import CLinux
       }
       table.each { $0.free() }
       unsafe at_store64(table.high, 0)
+      table.reset()
       raiseReach(fd)
       var entry = DescriptorTable.Entry.plain
       entry.word |= UInt64(OVL_FD_WATCHES)

@@ -198,6 +198,7 @@ enum Watches {
 
   /// In a forked child: the lists are its parent's.
   static func forgetLists() {
+    WatchTable.resetAll()
     for i in 0..<Int(OVL_MAX_OVERLAYS) { unsafe ovl_watch_list_at(i)!.pointee.made = 0 }
   }
 }

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -78,6 +79,23 @@ def waits(command):
         os._exit(0)
     os.close(w.fd)
     os.wait()
+
+
+def ready():
+    """poll and select end for what read returns, and for nothing else."""
+    w = Watcher(0)
+    w.add("README", 2)
+    poll = select.poll()
+    poll.register(w.fd, select.POLLIN)
+    other("chmod 600 README")
+    print(poll.poll(100), select.select([w.fd], [], [], 0.1))
+    other("echo more >>README")
+    print(len(poll.poll()), len(select.select([w.fd], [], [])[0]), len(poll.poll(0)))
+    print(parse(os.read(w.fd, 4096)), poll.poll(0), select.select([w.fd], [], [], 0))
+    r, w2 = os.pipe()
+    os.write(w2, b"a")
+    other("cat README >/dev/null; mv src/u1.c README")
+    print(select.select([r, w.fd], [w2], [], 1) == ([r], [w2], []))
 
 
 def again():
