@@ -240,6 +240,9 @@ extern size_t ovl_lent_size OVL_HIDDEN;
 /* 1 if the stream was made by our popen (and is then closed with its exit status in *status). */
 int ovl_pclose_ours(FILE *stream, int *status);
 
+/* FIONREAD of an inotify instance with watches of ours: more than nothing where there is something to read. */
+int ovl_queued_events(int fd, int *bytes);
+
 /* What the loader must find in a new program's environment, learned at start. */
 struct ovl_inherited {
   const char *library;  /* absolute path of this library */

@@ -3,7 +3,7 @@
  * The kernel's own call reads; the core then makes the program's events of what it gave, in the program's
  * buffer. Where none is left, the next read waits or does not, as the descriptor says.
  *
- * Left out: FIONREAD and streams over an instance, which see the kernel's events. */
+ * Left out: streams over an instance, which see the kernel's events. */
 
 #include "hook.h"
 
@@ -35,6 +35,13 @@ __attribute__((noinline)) static ssize_t read_watches(int fd, void *buffer, size
     if (r > 0) ovl_set_errno(before);
   }
   ovl_watch_read_end(fd);
+  return r;
+}
+
+int ovl_queued_events(int fd, int *bytes) {
+  (void)ovl_watch_settle(fd);
+  const int r = NEXT(ioctl)(fd, FIONREAD, bytes);
+  if (r == 0 && ovl_watch_keeps(fd)) *bytes += (int)sizeof(struct inotify_event);
   return r;
 }
 

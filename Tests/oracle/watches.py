@@ -4,7 +4,7 @@
 Two processes work on a handful of files, a third watches some of them with random masks; once in a plain
 directory, once in an overlay over a random split of the same files into two lowers and the upper. Every
 event that any watch gets is compared, equal neighbours merged, and every result of inotify_add_watch,
-inotify_rm_watch, poll and select.
+inotify_rm_watch, poll, select and FIONREAD.
 
     watches.py [--library PATH] [--seed N] [--runs N] [--operations N]
 
@@ -16,6 +16,7 @@ are older than the watch, and a watch that is changed before its events are read
 import argparse
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import random
@@ -25,6 +26,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 EVENTS = {1: "ACCESS", 2: "MODIFY", 4: "ATTRIB", 8: "CLOSE_WRITE", 16: "CLOSE_NOWRITE", 32: "OPEN",
@@ -59,7 +61,7 @@ def choose(rng, count):
         elif kind == "unwatch":
             steps.append(("watcher", "unwatch", rng.randrange(2), rng.randrange(8)))
         elif kind == "ready":
-            steps.append(("watcher", "ready", rng.randrange(2)))
+            steps.append(("watcher", "ready", rng.randrange(3)))
         elif kind == "drain":
             steps.append(("watcher", "drain", rng.choice([64, 4096, 4096, 65536])))
         else:
@@ -156,6 +158,9 @@ class Watcher:
         """Which instances have something to read, asked without and with a time to wait."""
         if by == 0:
             return [len(select.select([fd], [], [], 0)[0]) for fd in self.fds]
+        if by == 1:
+            # How many is not said: what is left out counts until it comes to the front.
+            return [fcntl.ioctl(fd, termios.FIONREAD, b"0123") != bytes(4) for fd in self.fds]
         poll = select.poll()
         for fd in self.fds:
             poll.register(fd, select.POLLIN)
