@@ -155,9 +155,19 @@ import CLinux
         _ = unsafe lx_munmap(fresh, stride * count)
       }
     }
+    if let table = unsafe take(fd, watching.pointee.tables!) { return table }
+    // Those of descriptors that were closed behind our back.
+    let tables = unsafe UnsafeMutableRawPointer(watching.pointee.tables!)
+    for number in 0..<count where !isInUse(number) {
+      unsafe WatchTable(number: number, tables).giveBack()
+    }
+    if let table = unsafe take(fd, watching.pointee.tables!) { return table }
+    throw .noSpace
+  }
+
+  private static func take(_ fd: Int32, _ tables: UnsafeMutablePointer<CChar>) -> WatchTable? {
     for number in 0..<count {
-      let table = unsafe WatchTable(
-        number: number, UnsafeMutableRawPointer(watching.pointee.tables!))
+      let table = unsafe WatchTable(number: number, UnsafeMutableRawPointer(tables))
       guard unsafe at_load64(table.used) == 0, unsafe at_cas64(table.used, 0, 1) != 0 else {
         continue
       }
@@ -171,7 +181,16 @@ import CLinux
       DescriptorTable.set(fd, entry)
       return table
     }
-    throw .noSpace
+    return nil
+  }
+
+  /// Whether another descriptor than `fd` is of the instance.
+  static func isInUse(_ number: Int, but fd: Int32 = -1) -> Bool {
+    for other in 0..<Int32(unsafe at_load32(&ovl_watching_now()!.pointee.reach)) where other != fd {
+      let entry = DescriptorTable.entry(other)
+      if entry.has(OVL_FD_WATCHES), entry.ino == UInt64(number) { return true }
+    }
+    return false
   }
 
   static func raiseReach(_ fd: Int32) {

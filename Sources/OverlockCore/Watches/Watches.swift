@@ -188,11 +188,7 @@ enum Watches {
   private static func close(_ fd: Int32) {
     if Loan.isActive { return }
     guard let table = WatchTable.of(fd) else { return }
-    let number = DescriptorTable.entry(fd).ino
-    for other in 0..<Int32(unsafe at_load32(&ovl_watching_now()!.pointee.reach)) where other != fd {
-      let entry = DescriptorTable.entry(other)
-      if entry.has(OVL_FD_WATCHES), entry.ino == number { return }
-    }
+    if WatchTable.isInUse(Int(DescriptorTable.entry(fd).ino), but: fd) { return }
     table.giveBack()
   }
 
