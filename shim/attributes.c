@@ -152,5 +152,7 @@ HOOKED(int, ioctl, int fd, unsigned long request, ...) {
   if (OVL_ON() && changes_inode(request)) return change_upper(fd, request, argument);
   if (OVL_ON() && request == FIDEDUPERANGE && dedupes_lower(argument))
     return (int)ovl_result(-EOPNOTSUPP);
+  if (request == FIONREAD && ovl_has_watches() && ovl_fd_watches(fd))
+    return ovl_queued_events(fd, argument);
   return ovl_ioctl_data(fd, request, argument);
 }

@@ -1,13 +1,12 @@
-/* Questions about the file system behind a path, and watches set by path.
+/* Questions about the file system behind a path, and marks set by path.
  *
  * statfs and pathconf ask the upper's file system, so that a program sees the type its files will
- * live on (tail and others stop using inotify where they see overlayfs or FUSE). Watches go to the
- * object that the path stands for now; what they miss after a copy-up is the core's subject. */
+ * live on (tail and others stop using inotify where they see overlayfs or FUSE). fanotify's marks go to the
+ * object that the path stands for now, and miss what happens after a copy-up. */
 
 #include "hook.h"
 
 #include <sys/fanotify.h>
-#include <sys/inotify.h>
 
 HOOKED(int, statfs, const char *path, struct statfs *st) {
   if (OVL_OFF()) return NEXT(statfs)(path, st);
@@ -55,14 +54,6 @@ HOOKED(long, fpathconf, int fd, int name) {
   if (OVL_OFF() || name == _PC_PIPE_BUF || name == _PC_ASYNC_IO) return NEXT(fpathconf)(fd, name);
   OVL_PATH(p);
   return ovl_locate_fs_fd(&p, fd) == 0 ? NEXT(pathconf)(p.real, name) : NEXT(fpathconf)(fd, name);
-}
-
-HOOKED(int, inotify_add_watch, int fd, const char *path, uint32_t mask) {
-  if (OVL_OFF()) return NEXT(inotify_add_watch)(fd, path, mask);
-  OVL_PATH(p);
-  const long r = ovl_locate(&p, AT_FDCWD, path, (mask & IN_DONT_FOLLOW) != 0 ? 0 : OVL_FOLLOW);
-  if (r < 0 && r != OVL_PASS) return (int)ovl_result(r);
-  return NEXT(inotify_add_watch)(fd, r == 0 ? p.real : path, mask);
 }
 
 HOOKED(int, fanotify_mark, int fd, unsigned flags, uint64_t mask, int dirfd, const char *path) {

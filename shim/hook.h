@@ -22,6 +22,7 @@
 
 #include <abi.h>
 #include <pointers.h>
+#include <process.h>
 #include <syscalls.h>
 
 #include <aio.h>
@@ -34,11 +35,14 @@
 #include <limits.h>
 #include <link.h>
 #include <nl_types.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -127,6 +131,11 @@ int ovl_start_now(void);
 
 #define OVL_ON() (__builtin_expect(ovl_active != 0, 0) && (ovl_active > 0 || ovl_start_now()))
 #define OVL_OFF() (!OVL_ON())
+
+/* 1: an inotify instance of this process has watches of ours. */
+static inline int ovl_has_watches(void) {
+  return __builtin_expect(__atomic_load_n(&ovl_watching.reach, __ATOMIC_RELAXED) != 0, 0);
+}
 
 /* ---- results ----------------------------------------------------------------------------------
  * */
@@ -228,6 +237,9 @@ extern size_t ovl_lent_size OVL_HIDDEN;
 
 /* 1 if the stream was made by our popen (and is then closed with its exit status in *status). */
 int ovl_pclose_ours(FILE *stream, int *status);
+
+/* FIONREAD of an inotify instance with watches of ours: more than nothing where there is something to read. */
+int ovl_queued_events(int fd, int *bytes);
 
 /* What the loader must find in a new program's environment, learned at start. */
 struct ovl_inherited {

@@ -16,6 +16,7 @@ static ssize_t read_data(struct ovl_data_call *call) {
 }
 
 __attribute__((noinline)) static ssize_t read_far(int fd, void *buffer, size_t size) {
+  if (ovl_is_instance(fd)) return ovl_read_watches(fd, buffer, size);
   OVL_ASK_READ(fd, OVL_HERE_ON, size);
   if (!OVL_HERE(fd)) {
     OVL_DATA(call, fd, SYS_pread64, OVL_DATA_ADVANCES, (long)buffer, (long)size);
@@ -33,7 +34,8 @@ HOOK_ALIAS(__read, read);
 
 /* What _FORTIFY_SOURCE makes of them. That too much was asked for is libc's to say. */
 HOOKED(ssize_t, __read_chk, int fd, void *buffer, size_t size, size_t room) {
-  if (size <= room && (OVL_MANDATORY() || !OVL_HERE(fd))) return ovl_hook_read(fd, buffer, size);
+  if (size <= room && (OVL_MANDATORY() || !OVL_HERE(fd) || ovl_is_instance(fd)))
+    return ovl_hook_read(fd, buffer, size);
   TAIL_CALL NEXT(__read_chk)(fd, buffer, size, room);
 }
 
@@ -61,6 +63,9 @@ HOOKED(ssize_t, __pread_chk, int fd, void *buffer, size_t size, off_t offset, si
 HOOK_ALIAS(__pread64_chk, __pread_chk);
 
 HOOKED(ssize_t, readv, int fd, const struct iovec *parts, int count) {
+  if (ovl_is_instance(fd) && count > 0 && count <= IOV_MAX &&
+      ovl_is_readable_all(parts, (size_t)count * sizeof *parts))
+    return ovl_readv_watches(fd, parts, count);
   OVL_ASK_READ(fd, OVL_HERE_ON, ovl_vector_size(parts, count));
   if (!OVL_HERE(fd)) {
     OVL_DATA(call, fd, SYS_preadv, OVL_DATA_ADVANCES, (long)parts, count);

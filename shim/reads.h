@@ -12,7 +12,7 @@ __attribute__((always_inline)) static inline int ovl_is_surely_here(int fd) {
   if (__builtin_expect((unsigned)fd >= OVL_TABLE_FDS, 0)) return 0;
   const struct ovl_fd *entry = &ovl_process.table[fd];
   const uint64_t word = __atomic_load_n(&entry->word, __ATOMIC_ACQUIRE);
-  if ((word & (OVL_FD_KNOWN | OVL_FD_LOWER)) == OVL_FD_KNOWN) return 1;
+  if ((word & (OVL_FD_KNOWN | OVL_FD_LOWER | OVL_FD_WATCHES)) == OVL_FD_KNOWN) return 1;
   const struct ovl_overlay *overlay = &ovl_process.overlays[word >> 16 & (OVL_MAX_OVERLAYS - 1)];
   if (overlay->registry == NULL) return 0;
   const uint64_t state = __atomic_load_n((const uint64_t *)(overlay->page + OVL_REGISTRY_STATE), __ATOMIC_ACQUIRE);
@@ -41,6 +41,11 @@ static inline int ovl_is_here(int fd) { return ovl_is_surely_here(fd) || ovl_dat
                                .arguments = {(fd_)__VA_OPT__(, ) __VA_ARGS__}}; \
   call.descriptor = &call.arguments[0];                                         \
   call.position = &call.arguments[3]
+
+/* 1: the descriptor is an inotify instance whose events are made of the kernel's: by these. */
+static inline int ovl_is_instance(int fd) { return ovl_has_watches() && ovl_fd_watches(fd); }
+ssize_t ovl_read_watches(int fd, void *buffer, size_t size);
+ssize_t ovl_readv_watches(int fd, const struct iovec *vectors, int count);
 
 /* lseek on a file. OVL_PASS: the next function's. */
 long ovl_seek_data(int fd, off_t offset, int whence);

@@ -217,6 +217,7 @@ static long by_descriptor(long n, long a, long b, long c, long *result) {
   case SYS_dup: *result = ovl_hook_dup(fd); break;
   case SYS_dup3: *result = ovl_hook_dup3(fd, (int)b, (int)c); break;
   case SYS_fcntl: *result = ovl_hook_fcntl(fd, (int)b, (void *)c); break;
+  case SYS_inotify_rm_watch: *result = ovl_hook_inotify_rm_watch(fd, (int)b); break;
   case SYS_flock: *result = ovl_hook_flock(fd, (int)b); break;
   case SYS_ioctl: *result = ovl_hook_ioctl(fd, (unsigned long)b, (void *)c); break;
   case SYS_lseek: *result = ovl_hook_lseek(fd, b, (int)c); break;
@@ -249,7 +250,8 @@ static int data_source(long n, long a, long b) {
  * of the preadv and pwritev calls are the kernel's: their fifth is the offset's upper half. */
 static long by_data(long n, long a, long b, long c, long d, long e, long f, long *result) {
   const int source = data_source(n, a, b), fd = (int)a;
-  if (!ovl_process.mandatory && (source < 0 || OVL_HERE(source))) return 0;
+  if (!ovl_process.mandatory && (source < 0 || (OVL_HERE(source) && !ovl_is_instance(source))))
+    return 0;
   switch (n) {
   case SYS_read: *result = ovl_hook_read(fd, (void *)b, (size_t)c); break;
   case SYS_write: *result = ovl_hook_write(fd, (void *)b, (size_t)c); break;

@@ -6,6 +6,7 @@ struct ovl_process ovl_process __attribute__((section(".data")));
 int ovl_overlays __attribute__((section(".data")));
 struct ovl_cwd ovl_cwd;
 struct ovl_loan ovl_loan;
+struct ovl_watching ovl_watching;
 uint64_t ovl_turns_held[OVL_TURNS_IN_FLIGHT];
 char ovl_arena_far[16384];
 

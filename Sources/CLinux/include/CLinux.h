@@ -37,5 +37,6 @@
 #include "process.h"
 #include "running.h"
 #include "syscalls.h"
+#include "watching.h"
 
 #endif

@@ -341,6 +341,26 @@ struct ovl_data_call {
 long ovl_data(struct ovl_data_call *call);
 /* Its part that may have to run in a child. */
 void ovl_data_apart(void *call);
+/* ---- watches ---------------------------------------------------------------------------------- */
+
+/* inotify_add_watch(2): a watch descriptor or -errno; never OVL_PASS. */
+long ovl_watch_add(int fd, const char *path, uint32_t mask);
+/* inotify_rm_watch(2). OVL_PASS: the kernel's own call. */
+long ovl_watch_remove(int fd, int wd);
+/* 1: what is read from the descriptor goes through ovl_watch_translate. */
+int ovl_fd_watches(int fd);
+/* Turns what read(2) gave from such a descriptor into the program's events, in place: new length, which
+ * may be 0. */
+long ovl_watch_translate(int fd, void *buffer, size_t length);
+/* Around the reading of such a descriptor. The first gives what was kept for it, 0 bytes if nothing, or -EINVAL:
+ * there is no room for it. */
+long ovl_watch_read_begin(int fd, void *buffer, size_t size);
+void ovl_watch_read_end(int fd);
+/* Takes what the program is not to see from the front of the queue. 1: there is an event for it. Waits for
+ * nothing. */
+int ovl_watch_settle(int fd);
+/* 1: an event is kept for the next read. */
+int ovl_watch_keeps(int fd);
 
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 

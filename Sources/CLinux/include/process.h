@@ -75,6 +75,7 @@ struct ovl_overlay {
 #define OVL_FD_RECORD 32u /* POSIX record locks were asked for through it */
 #define OVL_FD_MARKED 64u /* locks=overlay: its object's origin is marked as locked through the overlay */
 #define OVL_FD_STRANGE 128u /* not known, and not opened here: what it is matters when it is closed */
+#define OVL_FD_WATCHES 256u /* an inotify instance with watches of our own making: `ino` is its table's number */
 #define OVL_FD_COPIED 512u /* a lower file that was found to have been copied up */
 #define OVL_FD_FRESH 1024u /* `seen` is the open's: a copy may have been on its way, which locks must know */
 #define OVL_FD_GONE 2048u  /* a lower file that had no name left, and no copy, under the count `seen` */
@@ -156,10 +157,23 @@ struct ovl_process {
   struct ovl_overlay overlays[OVL_MAX_OVERLAYS];
 };
 
+/* inotify instances that watch objects of lowers (Watches). */
+struct ovl_watch_list {
+  uint32_t made; /* 1: this process has one; a forked child has not */
+  uint32_t used; /* records */
+  uint64_t name;
+};
+struct ovl_watching {
+  uint32_t reach; /* one more than the highest descriptor of such an instance; 0: there is none */
+  char *tables;   /* NULL before the first watch */
+  struct ovl_watch_list lists[OVL_MAX_OVERLAYS];
+};
+
 #define OVL_HIDDEN_DATA extern __attribute__((visibility("hidden")))
 OVL_HIDDEN_DATA struct ovl_process ovl_process;
 OVL_HIDDEN_DATA struct ovl_cwd ovl_cwd;
 OVL_HIDDEN_DATA struct ovl_loan ovl_loan;
+OVL_HIDDEN_DATA struct ovl_watching ovl_watching;
 OVL_HIDDEN_DATA uint64_t ovl_turns_held[OVL_TURNS_IN_FLIGHT]; /* descriptor plus one of each */
 OVL_HIDDEN_DATA char ovl_arena_far[16384];
 

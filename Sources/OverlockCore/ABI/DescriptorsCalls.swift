@@ -4,19 +4,26 @@ import CLinux
 public func ovlFDReceived(_ fd: Int32) { DescriptorTable.noteStrange(fd) }
 
 @c(ovl_fd_closing)
-public func ovlFDClosing(_ fd: Int32) { DescriptorTable.forget(fd) }
+public func ovlFDClosing(_ fd: Int32) {
+  Watches.closing(fd)
+  DescriptorTable.forget(fd)
+}
 
 @c(ovl_fd_closing_range)
 public func ovlFDClosingRange(_ first: UInt32, _ last: UInt32) {
   var fd = first
   while fd <= last, fd < ovl_fd_limit() {
+    Watches.closing(Int32(fd))
     DescriptorTable.forget(Int32(fd))
     fd += 1
   }
 }
 
 @c(ovl_fd_duplicated)
-public func ovlFDDuplicated(_ from: Int32, _ to: Int32) { DescriptorTable.copy(from: from, to: to) }
+public func ovlFDDuplicated(_ from: Int32, _ to: Int32) {
+  DescriptorTable.copy(from: from, to: to)
+  Watches.copied(to)
+}
 
 @c(ovl_fd_outside)
 public func ovlFDOutside(_ fd: Int32) { if fd >= 0 { DescriptorTable.set(fd, .plain) } }

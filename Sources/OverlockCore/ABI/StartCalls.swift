@@ -68,6 +68,7 @@ public func ovlAfterForkChild() {
   if Apart.isNeeded { RecordLocks.forgetAll() }
   let pid = UInt64(lx_getpid())
   for i in 0..<Overlay.count { Overlay(index: i).registry?.noteVisitor(pid) }
+  Watches.forgetLists()
   unsafe at_store64(&ovl_self()!.pointee.scratch_busy, 0)
   // Another thread may have been in the middle of writing it.
   let place = unsafe ovl_cwd_place()!

@@ -1,6 +1,6 @@
 import CLinux
 
-/// Anchors that nobody has mapped any more.
+/// Anchors that nobody has mapped or watches (`WatchLists`) any more.
 ///
 /// The kernel knows who has, also of processes that were killed: it grants a write lease on a file
 /// only to who is alone with it. They are looked for when another anchor is made and when a process
@@ -23,7 +23,7 @@ extension Overlay {
     }
   }
 
-  /// Removes those that nobody has mapped, but for the one whose turn is held here.
+  /// Removes those that nobody uses, but for the one whose turn is held here.
   func sweepUnusedAnchors(_ turn: Turn) {
     guard let registry else {
       _ = removeUnusedAnchors(turn)
@@ -39,7 +39,7 @@ extension Overlay {
 
   /// Returns how many are left, or may be.
   private func removeUnusedAnchors(_ turn: Turn) -> Int {
-    var kept = 0
+    var kept = sweepWatchLists()
     do throws(Errno) {
       try withScratch { (s) throws(Errno) in
         var path = s.real
@@ -67,6 +67,12 @@ extension Overlay {
     guard let shown = hexadecimal(path.view.name.prefix(16)) else { return true }
     guard turn.tryIdentity(shown) else { return false }
     defer { turn.dropIdentity(shown) }
+    // First, since opening it wakes who watches.
+    if path.view.name.count == 33, let birth = hexadecimal(path.view.name.from(17)),
+      isWatched(Anchor(self, shown, birth: birth))
+    {
+      return false
+    }
     if isMapped(path) { return false }
     Fault.step()
     let r = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0)

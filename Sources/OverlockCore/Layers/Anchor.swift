@@ -2,7 +2,8 @@ import CLinux
 
 /// The anchor of a lower file: its upper inode, made before the copy-up and filled with the lower's
 /// data. Who maps the file maps the anchor, so that the mapping shows what is written to the file
-/// later: copy-up takes this very inode (docs/decisions/0011).
+/// later: copy-up takes this very inode (docs/decisions/0011). Who watches the file watches the anchor too,
+/// which may then be empty (docs/decisions/0018).
 ///
 /// It is `workdir/overlock/anchors/<shown inode>.<birth of the lower file>`, and is made, filled,
 /// opened, taken and removed under the turn of the identity only. Its times say what it is a copy
@@ -12,7 +13,7 @@ import CLinux
 @safe struct Anchor {
   let overlay: Overlay
   let shown: UInt64
-  private let birth: UInt64
+  let birth: UInt64
 
   init(_ overlay: Overlay, _ shown: UInt64, birth: UInt64) {
     self.overlay = overlay
@@ -129,7 +130,7 @@ import CLinux
     }
   }
 
-  private func create(_ path: PathBuffer, _ s: Scratch) throws(Errno) -> Int {
+  func create(_ path: PathBuffer, _ s: Scratch) throws(Errno) -> Int {
     let flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW
     var opened = unsafe lx_openat(AT_FDCWD, path.terminated, flags, 0o600)
     if opened == -Int(ENOENT) {

@@ -46,7 +46,11 @@ extension Overlay {
   /// - source: those that somebody, whoever it is, has at this moment.
   /// - origin: all, for ever: the mark is never settled.
   /// - overlay: those that were taken through the overlay, which have marked it themselves (`Locks`).
-  func contestOnCopyUp(_ shown: UInt64, origin: PathBuffer, _ s: Scratch) throws(Errno) {
+  func contestOnCopyUp(
+    _ shown: UInt64, _ st: stat, origin: PathBuffer, _ s: Scratch
+  ) throws(Errno) {
+    // This process's own write lease would be broken by a look.
+    if ownWriteLease(shown, st) != nil { return try contest(shown, origin: origin.view, s) }
     if has(OVL_LOCKS_OVERLAY) { return }
     if has(OVL_LOCKS_ORIGIN) || isLocked(origin) { try contest(shown, origin: origin.view, s) }
   }

@@ -59,16 +59,18 @@ extension Overlay {
   /// - Parameters:
   ///   - truncate: its data is about to be thrown away: copy none.
   ///   - writing: its data is about to be changed: ETXTBSY if it is a program that runs.
+  ///   - watched: only if somebody watches it through the overlay.
   /// - Errors: ENOENT it is gone; EROFS no upper; EINTR while a lease was waited for; ENOSPC, EIO, EACCES… as the
-  ///   layers answered: then   nothing has changed.
+  ///   layers answered: then nothing has changed.
   func copyUp(
-    _ rel: PathView, truncate: Bool, writing: Bool = false, parents: Bool = true
+    _ rel: PathView, truncate: Bool, writing: Bool = false, parents: Bool = true,
+    watched: Bool = false
   ) throws(Errno) {
     guard hasUpper else { throw .readOnly }
     if parents { try copyUpParents(rel) }
     for _ in 0..<8 {
       do throws(Errno) {
-        return try copyUpNow(rel, truncate: truncate, writing: writing)
+        return try copyUpNow(rel, truncate: truncate, writing: writing, watched: watched)
       } catch {
         if error != .again { throw error }
       }
@@ -89,7 +91,9 @@ extension Overlay {
     }
   }
 
-  private func copyUpNow(_ rel: PathView, truncate: Bool, writing: Bool) throws(Errno) {
+  private func copyUpNow(
+    _ rel: PathView, truncate: Bool, writing: Bool, watched: Bool
+  ) throws(Errno) {
     try withScratch { (s) throws(Errno) in
       try withScratch { (s2) throws(Errno) in
         var merge = Merge(self, s)
@@ -116,10 +120,19 @@ extension Overlay {
         try self.anchorPath(shown, into: &staged)
         let anchor =
           st.type == S_IFREG && !self.saysNoAnchors ? try Anchor(self, shown, of: source) : nil
+        let isWatched =
+          if let anchor, st.st_nlink == 1 { self.isWatched(anchor) } else { false }
+        if watched, !isWatched { return }
         // What is there was left by a dead process: we hold the identity's turn.
         try anchor?.reclaim(staged)
         try self.removeAnchor(staged)
         Fault.step()
+        if let anchor, isWatched,
+          try self.copyUpInPlace(
+            anchor, rel, from: source, st, look, staged, &turn, isRunning: isRunning)
+        {
+          return
+        }
         let taken = try anchor?.take(as: staged)
         do throws(Errno) {
           try self.fill(
@@ -133,11 +146,7 @@ extension Overlay {
           // whether it was this; what was locked before is found here.
           if st.type == S_IFREG || st.type == S_IFDIR {
             self.registry?.noteCopyUp()
-            if self.ownWriteLease(shown, st) != nil {
-              try self.contest(shown, origin: source.view, s2)
-            } else {
-              try self.contestOnCopyUp(shown, origin: source, s2)
-            }
+            try self.contestOnCopyUp(shown, st, origin: source, s2)
             Fault.step()
           }
           try self.publish(rel, staged, st, look, shown, &turn, s2)
@@ -241,7 +250,7 @@ extension Overlay {
   }
 
   /// One rename, under the directory's turn, and the parent's times put back.
-  private func publish(
+  func publish(
     _ rel: PathView, _ staged: PathBuffer, _ st: stat, _ look: Lookup, _ shown: UInt64,
     _ turn: inout Turn, _ s: Scratch
   ) throws(Errno) {

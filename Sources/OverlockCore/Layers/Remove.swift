@@ -10,6 +10,7 @@ extension Overlay {
   /// the upper answered.
   func unlink(_ rel: PathView, _ found: Node) throws(Errno) {
     try countLink(rel, found)
+    bringUpWatched(rel, found)
     try changing(rel, missing: false) { (c) throws(Errno) in
       let node = c.look.node
       if node.kind == .directory { throw .isDirectory }

@@ -89,6 +89,7 @@ extension Overlay {
       try bringUp(new, to.node)
     } else if to.node.kind != .none, to.node.kind != .directory {
       try countLink(new, to.node)
+      bringUpWatched(new, to.node)
     }
     // What was on a lower is noted by its path.
     func isNoted(_ node: Node) -> Bool { node.layer > 0 || node.shownInode != 0 }

@@ -2,7 +2,7 @@
 # world of Overlock; when it is built, its line goes, and every check that waits for it runs again.
 # `run.sh --unbuilt` runs them all the same.
 declare -A NOT_BUILT=(
-  [watches]='watches that survive copy-up'
+  [watched-directories]='watches on directories that see every layer'
   [shared-links]='hard-link counts of an upper that kernel overlayfs and Overlock use in turn'
 )
 

@@ -1,0 +1,45 @@
+import CLinux
+
+@c(ovl_watch_add)
+public func ovlWatchAdd(_ fd: Int32, _ path: UnsafePointer<CChar>?, _ mask: UInt32) -> Int {
+  unsafe Watches.add(fd, path, mask)
+}
+
+@c(ovl_watch_remove)
+public func ovlWatchRemove(_ fd: Int32, _ wd: Int32) -> Int { Watches.remove(fd, wd) }
+
+@c(ovl_fd_watches)
+public func ovlFDWatches(_ fd: Int32) -> Int32 {
+  DescriptorTable.entry(fd).has(OVL_FD_WATCHES) ? 1 : 0
+}
+
+@c(ovl_watch_translate)
+public func ovlWatchTranslate(
+  _ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ length: Int
+) -> Int {
+  guard let buffer = unsafe buffer else { return length }
+  return unsafe Translation.inPlace(fd, buffer, length)
+}
+
+@c(ovl_watch_read_begin)
+public func ovlWatchReadBegin(
+  _ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int
+) -> Int {
+  guard let table = WatchTable.of(fd) else { return 0 }
+  table.beginReading()
+  guard let kept = table.keptEvent else { return 0 }
+  guard let buffer = unsafe buffer, size >= 16 else { return -Int(EINVAL) }
+  unsafe buffer.storeBytes(of: kept.0, as: UInt64.self)
+  unsafe buffer.storeBytes(of: kept.1, toByteOffset: 8, as: UInt64.self)
+  table.keptEvent = nil
+  return 16
+}
+
+@c(ovl_watch_read_end)
+public func ovlWatchReadEnd(_ fd: Int32) { WatchTable.of(fd)?.endReading() }
+
+@c(ovl_watch_settle)
+public func ovlWatchSettle(_ fd: Int32) -> Int32 { Translation.settle(fd) ? 1 : 0 }
+
+@c(ovl_watch_keeps)
+public func ovlWatchKeeps(_ fd: Int32) -> Int32 { WatchTable.of(fd)?.keptEvent != nil ? 1 : 0 }

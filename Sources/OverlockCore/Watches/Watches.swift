@@ -1,0 +1,218 @@
+import CLinux
+
+/// inotify_add_watch(2) and inotify_rm_watch(2) on files of overlays (docs/decisions/0018).
+///
+/// A file of a lower is watched on the lower and on its anchor, which is the inode that the copy-up will
+/// give it, whoever makes it. Everything else is watched by the kernel's own call on the real path.
+enum Watches {
+  // The macros have casts that Swift does not import.
+  static var oneShot: UInt32 { 0x8000_0000 }
+  static var maskAdd: UInt32 { 0x2000_0000 }
+  private static var events: UInt32 { 0xfff }
+  /// What the kernel keeps of a mask besides the events.
+  private static var kept: UInt32 { events | oneShot }
+
+  /// What is asked of the anchor beyond the program's wishes: its move to its name, and, where reading is
+  /// reported, when the lower is read for it.
+  static func extra(_ mask: UInt32) -> UInt32 {
+    let reading = UInt32(IN_OPEN | IN_ACCESS | IN_CLOSE_NOWRITE)
+    let use = UInt32(IN_OPEN | IN_CLOSE_WRITE | IN_CLOSE_NOWRITE)
+    return UInt32(IN_MOVE_SELF) | (mask & reading != 0 ? use : 0)
+  }
+
+  /// The same of the lower: which closes belong to opens that were not the program's.
+  static func extraOnLower(_ mask: UInt32) -> UInt32 {
+    mask & UInt32(IN_CLOSE_NOWRITE) != 0 ? UInt32(IN_OPEN) : 0
+  }
+
+  /// A watch descriptor or `-errno`.
+  static func add(_ fd: Int32, _ path: UnsafePointer<CChar>?, _ mask: UInt32) -> Int {
+    var p = unsafe ovl_path()
+    let intent = mask & UInt32(IN_DONT_FOLLOW) != 0 ? 0 : UInt32(OVL_FOLLOW)
+    for _ in 0..<16 {
+      let located = unsafe ovlLocate(&p, AT_FDCWD, path, intent)
+      defer { unsafe ovlPathRelease(&p) }
+      if located == passResult { return unsafe plain(fd, path, mask) }
+      if located < 0 {
+        // What the kernel looks at before the path.
+        let first = unsafe lx_inotify_add_watch(fd, "", mask)
+        return first == -Int(ENOENT) ? located : first
+      }
+      guard unsafe p.overlay >= 0, unsafe p.layer > 0,
+        unsafe Overlay(index: Int(p.overlay)).hasUpper
+      else {
+        return unsafe plain(fd, p.real, mask)
+      }
+      let r = bordered { () throws(Errno) in unsafe try addLower(fd, &p, path, mask) }
+      if r != -Int(EAGAIN) { return r }
+    }
+    return -Int(EAGAIN)
+  }
+
+  /// The kernel's own call. The object may be one that this instance has a watch of ours on.
+  private static func plain(_ fd: Int32, _ real: UnsafePointer<CChar>?, _ mask: UInt32) -> Int {
+    let wd = unsafe lx_inotify_add_watch(fd, real, mask)
+    guard wd > 0, let table = WatchTable.of(fd),
+      let entry = table.find(Int32(truncatingIfNeeded: wd)), !entry.has(WatchTable.State.list),
+      !entry.has(WatchTable.State.removed)
+    else { return wd }
+    note(entry, mask)
+    return Int(entry.lower)
+  }
+
+  private static func note(_ entry: WatchTable.Entry, _ mask: UInt32) {
+    entry.setMask(mask & maskAdd != 0 ? entry.mask | (mask & kept) : mask & kept)
+  }
+
+  /// Errors: EAGAIN it is another object meanwhile; ENOSPC no room for one more; and as the kernel
+  /// answered.
+  private static func addLower(
+    _ fd: Int32, _ p: inout ovl_path, _ path: UnsafePointer<CChar>?, _ mask: UInt32
+  ) throws(Errno) -> Int {
+    var st = stat()
+    var birth: UInt64 = 0
+    let r = unsafe lx_stat_with_birth(AT_FDCWD, p.real, AT_SYMLINK_NOFOLLOW, &st, &birth)
+    if r == -Int(ENOENT) { throw .again }
+    // The names of a link group go to the upper by more moves than one.
+    guard r == 0, st.type == S_IFREG, st.links == 1 else { return unsafe plain(fd, p.real, mask) }
+    let overlay = unsafe Overlay(index: Int(p.overlay))
+    let shown = unsafe overlay.shownInode(st.inode, layer: Int(p.layer))
+    let anchor = Anchor(overlay, shown, birth: birth)
+    return try withScratch { (s) throws(Errno) -> Int in
+      var turn: Turn
+      do throws(Errno) { turn = try Turn(overlay, s) } catch {
+        guard isForeign(error) else { throw .noSpace }
+        return unsafe plain(fd, p.real, mask)
+      }
+      defer { turn.release() }
+      try turn.takeIdentity(shown)
+      // Nobody copies it up from here on. Whether somebody has:
+      var now = unsafe ovl_path()
+      let intent = mask & UInt32(IN_DONT_FOLLOW) != 0 ? 0 : UInt32(OVL_FOLLOW)
+      let located = unsafe ovlLocate(&now, AT_FDCWD, path, intent)
+      defer { unsafe ovlPathRelease(&now) }
+      guard located == 0, unsafe now.overlay == p.overlay, unsafe now.layer == p.layer,
+        unsafe PathView(now.real).equals(PathView(p.real))
+      else { throw .again }
+      return unsafe try addBoth(fd, p.real, mask, anchor, turn, s)
+    }
+  }
+
+  /// Whether the workdir is one in which this process can change nothing, nor copy up.
+  private static func isForeign(_ error: Errno) -> Bool {
+    error == .access || error == .permission || error == .readOnly
+  }
+
+  private static func addBoth(
+    _ fd: Int32, _ real: UnsafePointer<CChar>, _ mask: UInt32, _ anchor: Anchor, _ turn: Turn,
+    _ s: Scratch
+  ) throws(Errno) -> Int {
+    // Once, and no more, is of the two together.
+    let asked = mask & ~oneShot
+    let wd = Int32(
+      truncatingIfNeeded: try unsafe check(
+        lx_inotify_add_watch(fd, real, asked | extraOnLower(mask))))
+    if let entry = WatchTable.of(fd)?.find(wd), !entry.has(WatchTable.State.removed) {
+      note(entry, mask)
+      var path = s.real
+      try anchor.path(into: &path)
+      _ = unsafe lx_inotify_add_watch(fd, path.cString, asked | extra(entry.mask))
+      return Int(wd)
+    }
+    do throws(Errno) {
+      try watchAnchor(fd, wd, mask, anchor, turn, s)
+    } catch {
+      guard isForeign(error) else {
+        // As a watch that never was.
+        try? WatchTable.of(fd)?.add(
+          lower: wd, anchor: 0, mask: 0,
+          state: WatchTable.State.removed | WatchTable.State.ended | WatchTable.State.ignored
+            | WatchTable.State.anchorGone)
+        _ = lx_inotify_rm_watch(fd, wd)
+        throw .noSpace
+      }
+      // The lower is watched as the kernel does.
+      if mask & oneShot != 0 { return try unsafe check(lx_inotify_add_watch(fd, real, mask)) }
+    }
+    return Int(wd)
+  }
+
+  private static func watchAnchor(
+    _ fd: Int32, _ wd: Int32, _ mask: UInt32, _ anchor: Anchor, _ turn: Turn, _ s: Scratch
+  ) throws(Errno) {
+    let overlay = anchor.overlay
+    let table = try WatchTable.make(fd)
+    overlay.sweepUnusedAnchors(turn)
+    overlay.registry?.noteAnchor()
+    var list = s.real2
+    try overlay.watchList(into: &list)
+    let token = try unsafe check(
+      lx_inotify_add_watch(fd, list.cString, UInt32(IN_ATTRIB | IN_DONT_FOLLOW)))
+    if table.find(Int32(truncatingIfNeeded: token)) == nil {
+      try table.add(
+        lower: Int32(truncatingIfNeeded: token), anchor: 0, mask: 0,
+        state: WatchTable.State.list | WatchTable.State.anchorGone)
+    }
+    try overlay.list(anchor, in: list)
+    Fault.step()
+    var path = s.real
+    try anchor.path(into: &path)
+    try anchor.makeEmpty(path, s)
+    Fault.step()
+    let asked = mask & ~(oneShot | maskAdd | UInt32(IN_MASK_CREATE))
+    let second = try unsafe check(lx_inotify_add_watch(fd, path.cString, asked | extra(mask)))
+    try table.add(
+      lower: wd, anchor: Int32(truncatingIfNeeded: second), mask: mask & kept, of: anchor)
+  }
+
+  /// inotify_rm_watch(2), or `OVL_PASS`.
+  static func remove(_ fd: Int32, _ wd: Int32) -> Int {
+    guard let table = WatchTable.of(fd), let entry = table.find(wd) else { return passResult }
+    guard entry.lower == wd, !entry.has(WatchTable.State.list),
+      !entry.has(WatchTable.State.removed)
+    else { return -Int(EINVAL) }
+    end(fd, entry, WatchTable.State.removed)
+    return 0
+  }
+
+  /// Removes the kernel's watches of an entry: its IN_IGNORED are to come.
+  static func end(_ fd: Int32, _ entry: WatchTable.Entry, _ state: UInt32) {
+    entry.set(state)
+    if !entry.has(WatchTable.State.lowerGone) { _ = lx_inotify_rm_watch(fd, entry.lower) }
+    if !entry.has(WatchTable.State.anchorGone) { _ = lx_inotify_rm_watch(fd, entry.anchor) }
+  }
+
+  /// A descriptor is a copy of another.
+  static func copied(_ fd: Int32) {
+    if DescriptorTable.entry(fd).has(OVL_FD_WATCHES) { WatchTable.raiseReach(fd) }
+  }
+
+  /// A descriptor is about to be closed: an instance's last one, perhaps.
+  @inline(__always) static func closing(_ fd: Int32) {
+    if unsafe at_load32(&ovl_watching_now()!.pointee.reach) != 0 { close(fd) }
+  }
+
+  private static func close(_ fd: Int32) {
+    if Loan.isActive { return }
+    guard let table = WatchTable.of(fd) else { return }
+    if WatchTable.isInUse(Int(DescriptorTable.entry(fd).ino), but: fd) { return }
+    table.giveBack()
+  }
+
+  /// In a forked child: the lists are its parent's.
+  static func forgetLists() {
+    WatchTable.resetAll()
+    for i in 0..<Int(OVL_MAX_OVERLAYS) { unsafe ovl_watch_list_at(i)!.pointee.made = 0 }
+  }
+}
+
+extension Anchor {
+  /// Makes the anchor without data, if there is none. Under the turn of the identity.
+  func makeEmpty(_ path: PathBuffer, _ s: Scratch) throws(Errno) {
+    let made = try create(path, s)
+    if made == -Int(EEXIST) { return }
+    _ = lx_close(Int32(truncatingIfNeeded: try check(made)))
+    // A sweep may have found the folder empty just before.
+    overlay.registry?.noteAnchor()
+  }
+}

@@ -1,0 +1,167 @@
+"""A watcher of files, for the checks of watches. Commands: see the functions at the end."""
+
+import ctypes
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+
+EVENTS = {1: "ACCESS", 2: "MODIFY", 4: "ATTRIB", 8: "CLOSE_WRITE", 16: "CLOSE_NOWRITE", 32: "OPEN",
+          0x400: "DELETE_SELF", 0x800: "MOVE_SELF", 0x4000: "OVERFLOW", 0x8000: "IGNORED"}
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Watcher:
+    def __init__(self, flags=os.O_NONBLOCK):
+        self.fd = libc.inotify_init1(flags)
+
+    def add(self, path, mask=0xfff):
+        wd = libc.inotify_add_watch(self.fd, path.encode(), ctypes.c_uint32(mask))
+        if wd < 0:
+            sys.exit(f"{path}: {os.strerror(ctypes.get_errno())}")
+        return wd
+
+    def events(self):
+        """What there is, as (wd, words); equal neighbours merged."""
+        seen = []
+        while True:
+            try:
+                data = os.read(self.fd, 4096)
+            except BlockingIOError:
+                return seen
+            seen += [e for e in parse(data) if not seen or seen[-1] != e]
+
+
+def parse(data):
+    seen, at = [], 0
+    while at < len(data):
+        wd, mask, _, length = struct.unpack_from("iIII", data, at)
+        at += 16 + length
+        seen.append((wd, "|".join(n for bit, n in EVENTS.items() if mask & bit)))
+    return seen
+
+
+def other(command):
+    """Another process, through the overlay."""
+    subprocess.run(["sh", "-c", command], check=True)
+
+
+def told(*steps):
+    """What a watcher of README is told of each step."""
+    w = Watcher()
+    w.add("README")
+    for step in steps:
+        other(step)
+        print(step, "->", " ".join(e for _, e in w.events()))
+
+
+def serve(name):
+    """For each line of the input one with the events since the last; ends at a line "end"."""
+    w = Watcher()
+    w.add(name)
+    for line in sys.stdin:
+        if line == "end\n":
+            break
+        print(" ".join(e for _, e in w.events()), flush=True)
+
+
+def waits(command):
+    """A read that waits, which housekeeping alone must not end; in a child of the one who set the watch."""
+    w = Watcher(0)
+    w.add("README", 2)
+    if os.fork() == 0:
+        os.close(os.open("README", os.O_RDONLY))
+        writer = subprocess.Popen(["sh", "-c", command])
+        print(parse(os.read(w.fd, 4096))[0][1], flush=True)
+        writer.wait()
+        os._exit(0)
+    os.close(w.fd)
+    os.wait()
+
+
+def ready():
+    """poll and select end for what read returns, and for nothing else."""
+    w = Watcher(0)
+    w.add("README", 2)
+    poll = select.poll()
+    poll.register(w.fd, select.POLLIN)
+    other("chmod 600 README")
+    print(poll.poll(100), select.select([w.fd], [], [], 0.1))
+    other("echo more >>README")
+    print(len(poll.poll()), len(select.select([w.fd], [], [])[0]), len(poll.poll(0)))
+    print(parse(os.read(w.fd, 4096)), poll.poll(0), select.select([w.fd], [], [], 0))
+    r, w2 = os.pipe()
+    os.write(w2, b"a")
+    other("cat README >/dev/null; mv src/u1.c README")
+    print(select.select([r, w.fd], [w2], [], 1) == ([r], [w2], []))
+
+
+def again():
+    """Two watchers, one of them from before the copy-up; the watch of one path is one watch."""
+    first = Watcher()
+    wd = first.add("README")
+    other("echo more >>README")
+    second = Watcher()
+    second.add("README")
+    print(first.add("README", 6) == wd, len(first.events()) > 0)
+    other("echo more >>README; chmod 600 README; cat README >/dev/null")
+    print([e for _, e in first.events()], [e for _, e in second.events()])
+    print(libc.inotify_rm_watch(first.fd, wd), first.events() == [(wd, "IGNORED")],
+          libc.inotify_rm_watch(first.fd, wd))
+
+
+def buffers():
+    """Reads through every function, with room for less than an event, for one, and for many."""
+    w = Watcher()
+    w.add("README")
+    other("echo more >>README; cat README >/dev/null")
+    for size in (0, 1, 15):
+        try:
+            os.read(w.fd, size)
+        except OSError as e:
+            print(size, os.strerror(e.errno))
+    print(parse(os.read(w.fd, 16)), os.readv(w.fd, [bytearray(16), bytearray(16)]))
+    print(parse(os.read(w.fd, 4096)))
+    buffer = ctypes.create_string_buffer(64)
+    other("cat README >/dev/null")
+    print(libc.syscall(0 if os.uname().machine == "x86_64" else 63, w.fd, buffer, 64))
+    copy = os.dup(w.fd)
+    os.close(w.fd)
+    other("chmod 600 README")
+    print([e for _, e in parse(os.read(copy, 64))])
+
+
+def killed(count):
+    """Each of many files is copied up by processes that are killed; whoever comes last is seen whole."""
+    w, wrong = Watcher(), 0
+    for i in range(1, int(count) + 1):
+        name = f"many/{i}.txt"
+        wd = w.add(name)
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                os.write(os.open(name, os.O_WRONLY | os.O_APPEND), b"killed\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+            for _ in range(i * 37 % 4000):
+                pass
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        w.events()
+        fd = os.open(name, os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b"whole\n")
+        os.close(fd)
+        os.rename(name, name + "x")
+        os.unlink(name + "x")
+        want = [(wd, e) for e in
+                "OPEN MODIFY CLOSE_WRITE MOVE_SELF ATTRIB DELETE_SELF IGNORED".split()]
+        got = w.events()
+        if got != want:
+            wrong += 1
+            print(name, got)
+    print(f"{wrong} of {count} wrong")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,119 @@
+# inotify watches on files of lowers: they see what others do through the overlay after the file was copied up, and
+# nothing of the copying. In each check another process makes the changes.
+. "$HERE/lib/harness.bash"
+needs_program "watches" python3 || exit 0
+make_fixture
+cp "$HERE/lib/watching.py" "$AUX/watching.py"
+
+like_plain "a watcher is told of every step, copied up or not" <<'BODY'
+"$PYTHON" "$AUX/watching.py" told 'cat README' 'echo more >>README' 'cat README' 'chmod 600 README' \
+  'mv README other' 'truncate -s 3 other' 'touch other' 'mv src/u1.c other' 'echo new >README'
+BODY
+
+like_plain "a watched lower file is cut by an open, and removed" <<'BODY'
+"$PYTHON" "$AUX/watching.py" told ': >README' 'rm README' 'echo new >README'
+BODY
+
+like_plain "a watched lower file is removed, or replaced, while it is on the lower" <<'BODY'
+"$PYTHON" "$AUX/watching.py" told 'rm README' 'echo new >README'
+BODY
+like_plain "a watched lower file is replaced while it is on the lower" <<'BODY'
+"$PYTHON" "$AUX/watching.py" told 'mv src/u1.c README' 'echo more >>README'
+BODY
+
+like_plain "a child waits in read for what another process writes" <<'BODY'
+"$PYTHON" "$AUX/watching.py" waits 'chmod 600 README; echo more >>README'
+BODY
+
+like_plain "poll and select end for what read returns" <<'BODY'
+"$PYTHON" "$AUX/watching.py" ready
+BODY
+
+like_plain "watchers from before and after a copy-up" <<'BODY'
+"$PYTHON" "$AUX/watching.py" again
+BODY
+
+like_plain "every way to read, with every size of buffer" <<'BODY'
+"$PYTHON" "$AUX/watching.py" buffers
+BODY
+
+like_plain "files are copied up by processes that are killed at any moment" <<'BODY'
+"$PYTHON" "$AUX/watching.py" killed 120
+BODY
+
+if needs_program "inotifywait" inotifywait; then
+  like_plain "inotifywait -m on a lower file" <<'BODY'
+: >"$AUX/said" >"$AUX/seen"
+inotifywait -m --format '%w %e' README big >>"$AUX/seen" 2>>"$AUX/said" &
+watcher=$!
+until grep -q established "$AUX/said"; do :; done
+echo more >>README
+cat README >/dev/null
+chmod 600 big
+mv big bigger
+rm bigger
+until grep -q 'big DELETE_SELF' "$AUX/seen"; do :; done
+kill $watcher
+wait $watcher || true
+uniq "$AUX/seen"
+BODY
+fi
+
+# inotify of the file and of its directory; polling would print it after a thousand seconds.
+needing=held like_plain "tail -f prints at once what another process appends to a lower file" <<'BODY'
+: >"$OUT/printed"
+tail -n 1 -s 1000 -f README >>"$OUT/printed" &
+tail=$!
+until grep -q third "$OUT/printed"; do :; done
+echo more >>README
+until grep -q more "$OUT/printed"; do :; done
+kill $tail
+wait $tail || true
+cat "$OUT/printed"
+BODY
+
+name="a direct change of the lower is seen until the file is copied up"
+if needs_overlock "$name"; then
+  place
+  coproc WATCHER { in_overlay "$PYTHON" "$AUX/watching.py" serve README; }
+  watcher=$WATCHER_PID
+  exec {answers}<&"${WATCHER[0]}" {questions}>&"${WATCHER[1]}"
+  told() { # WHAT: what the watcher saw since the last
+    local line
+    echo >&"$questions"
+    IFS= read -r line <&"$answers"
+    echo "$1: $line"
+  }
+  told set >/dev/null
+  {
+    echo direct >>"$T/README"
+    told directly
+    in_overlay sh -c 'chmod 600 README'
+    told overlay
+    echo direct >>"$T/README"
+    told hidden
+    in_overlay sh -c 'echo more >>README'
+    told overlay
+  } >"$SCRATCH/told"
+  echo end >&"$questions"
+  wait "$watcher"
+  exec {questions}>&- {answers}<&-
+  want="directly: OPEN MODIFY CLOSE_WRITE|overlay: ATTRIB|hidden: |overlay: OPEN MODIFY CLOSE_WRITE"
+  got=$(paste -sd'|' "$SCRATCH/told")
+  if [[ $got == "$want" ]]; then pass "$name"; else fail "$name" "expected $want got $got"; fi
+fi
+
+name="nothing is left of watches that nobody has"
+if needs_overlock "$name"; then
+  place
+  in_overlay "$PYTHON" -c 'import sys; sys.path.insert(0, sys.argv[1]); import watching
+w = watching.Watcher()
+for i in range(1, 101): w.add(f"many/{i}.txt")' "$AUX"
+  # When a sweep is due depends on how long the last one took.
+  left=1 limit=$((SECONDS + 30))
+  until ((left == 0 || SECONDS > limit)); do
+    in_overlay true
+    left=$(find "$SCRATCH/work/overlock/anchors" "$SCRATCH/work/overlock/watchers" -type f | wc -l)
+  done
+  if ((left == 0)); then pass "$name"; else fail "$name" "$left files"; fi
+fi

@@ -1,0 +1,201 @@
+/* poll, select and their kin on inotify instances with watches of ours: ready is what read would return.
+ *
+ * After the kernel's own call the core takes from the instance what the program is not to see, up to its first
+ * event, which it keeps for the next read; where there is none the wait goes on. A process without such an
+ * instance jumps to the next function.
+ *
+ * Left out: epoll, and select of more than FD_SETSIZE descriptors, which report the kernel's events. */
+
+#include "hook.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/select.h>
+#include <time.h>
+
+/* What is left of a wait; NULL: for ever. */
+struct wait {
+  struct timespec end, left;
+  int limited;
+};
+
+static struct timespec now(void) {
+  struct timespec t = {0, 0};
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return t;
+}
+
+static void begin_wait(struct wait *wait, const struct timespec *timeout) {
+  wait->limited = timeout != NULL;
+  if (timeout == NULL) return;
+  wait->left = *timeout;
+  if (timeout->tv_sec == 0 && timeout->tv_nsec == 0) return;
+  const struct timespec start = now();
+  if (__builtin_add_overflow(start.tv_sec, timeout->tv_sec, &wait->end.tv_sec)) wait->limited = 0;
+  wait->end.tv_nsec = start.tv_nsec + timeout->tv_nsec;
+}
+
+/* 0: the time is over. */
+static int goes_on(struct wait *wait) {
+  if (!wait->limited) return 1;
+  if (wait->left.tv_sec == 0 && wait->left.tv_nsec == 0) return 0;
+  const struct timespec t = now();
+  wait->left.tv_sec = wait->end.tv_sec - t.tv_sec;
+  wait->left.tv_nsec = wait->end.tv_nsec - t.tv_nsec;
+  while (wait->left.tv_nsec < 0) wait->left.tv_sec--, wait->left.tv_nsec += 1000000000;
+  while (wait->left.tv_nsec >= 1000000000) wait->left.tv_sec++, wait->left.tv_nsec -= 1000000000;
+  return wait->left.tv_sec >= 0 && (wait->left.tv_sec > 0 || wait->left.tv_nsec > 0);
+}
+
+#define READING (POLLIN | POLLRDNORM)
+
+static int is_watched(const struct pollfd *p) {
+  return p->fd >= 0 && (p->events & READING) != 0 && ovl_fd_watches(p->fd);
+}
+
+static int concerns(const struct pollfd *fds, nfds_t count) {
+  if (!ovl_has_watches() || fds == NULL) return 0;
+  for (nfds_t i = 0; i < count; i++)
+    if (is_watched(&fds[i])) return 1;
+  return 0;
+}
+
+__attribute__((noinline)) static int poll_watches(struct pollfd *fds, nfds_t count,
+                                                  const struct timespec *timeout,
+                                                  const sigset_t *mask) {
+  const int before = errno;
+  struct wait wait;
+  begin_wait(&wait, timeout);
+  do {
+    const struct timespec none = {0, 0};
+    int kept = 0;
+    for (nfds_t i = 0; i < count; i++) kept |= is_watched(&fds[i]) && ovl_watch_keeps(fds[i].fd);
+    int r = NEXT(ppoll)(fds, count, kept ? &none : wait.limited ? &wait.left : NULL, mask);
+    if (r < 0) return r;
+    for (nfds_t i = 0; i < count; i++) {
+      struct pollfd *p = &fds[i];
+      if (!is_watched(p)) continue;
+      const short was = p->revents;
+      if ((was & READING) != 0 ? ovl_watch_settle(p->fd) : ovl_watch_keeps(p->fd))
+        p->revents |= p->events & READING;
+      else
+        p->revents &= ~READING;
+      r += (p->revents != 0) - (was != 0);
+    }
+    if (r > 0) {
+      ovl_set_errno(before);
+      return r;
+    }
+  } while (goes_on(&wait));
+  ovl_set_errno(before);
+  return 0;
+}
+
+static int poll_ms(struct pollfd *fds, nfds_t count, int timeout) {
+  const struct timespec t = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
+  return poll_watches(fds, count, timeout < 0 ? NULL : &t, NULL);
+}
+
+HOOKED(int, poll, struct pollfd *fds, nfds_t count, int timeout) {
+  if (concerns(fds, count)) return poll_ms(fds, count, timeout);
+  TAIL_CALL NEXT(poll)(fds, count, timeout);
+}
+HOOK_ALIAS(__poll, poll);
+
+HOOKED(int, __poll_chk, struct pollfd *fds, nfds_t count, int timeout, size_t room) {
+  if (count <= room / sizeof *fds && concerns(fds, count)) return poll_ms(fds, count, timeout);
+  TAIL_CALL NEXT(__poll_chk)(fds, count, timeout, room);
+}
+
+HOOKED(int, ppoll, struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+       const sigset_t *mask) {
+  if (concerns(fds, count)) return poll_watches(fds, count, timeout, mask);
+  TAIL_CALL NEXT(ppoll)(fds, count, timeout, mask);
+}
+
+HOOKED(int, __ppoll_chk, struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+       const sigset_t *mask, size_t room) {
+  if (count <= room / sizeof *fds && concerns(fds, count))
+    return poll_watches(fds, count, timeout, mask);
+  TAIL_CALL NEXT(__ppoll_chk)(fds, count, timeout, mask, room);
+}
+
+static int selects_watches(int count, const fd_set *reading) {
+  if (!ovl_has_watches() || reading == NULL || count <= 0 || count > FD_SETSIZE) return 0;
+  for (int fd = 0; fd < count; fd++)
+    if (FD_ISSET(fd, reading) && ovl_fd_watches(fd)) return 1;
+  return 0;
+}
+
+/* Only the words that the caller's sets have for certain are touched. */
+static void copy_set(fd_set *to, const fd_set *from, int count) {
+  if (to == NULL || from == NULL) return;
+  for (int i = 0; i < (count + NFDBITS - 1) / NFDBITS; i++) to->fds_bits[i] = from->fds_bits[i];
+}
+
+__attribute__((noinline)) static int select_watches(int count, fd_set *reading, fd_set *writing,
+                                                    fd_set *failing,
+                                                    const struct timespec *timeout,
+                                                    const sigset_t *mask, struct wait *wait) {
+  const int before = errno;
+  fd_set r0, w0, f0;
+  copy_set(&r0, reading, count);
+  copy_set(&w0, writing, count);
+  copy_set(&f0, failing, count);
+  begin_wait(wait, timeout);
+  do {
+    const struct timespec none = {0, 0};
+    int kept = 0;
+    for (int fd = 0; fd < count; fd++)
+      kept |= FD_ISSET(fd, &r0) && ovl_fd_watches(fd) && ovl_watch_keeps(fd);
+    copy_set(reading, &r0, count);
+    copy_set(writing, writing == NULL ? NULL : &w0, count);
+    copy_set(failing, failing == NULL ? NULL : &f0, count);
+    int r = NEXT(pselect)(count, reading, writing, failing,
+                          kept ? &none : wait->limited ? &wait->left : NULL, mask);
+    if (r < 0) return r;
+    for (int fd = 0; fd < count; fd++) {
+      if (!FD_ISSET(fd, &r0) || !ovl_fd_watches(fd)) continue;
+      const int was = FD_ISSET(fd, reading) != 0;
+      const int is = was ? ovl_watch_settle(fd) : ovl_watch_keeps(fd);
+      if (is) FD_SET(fd, reading);
+      else FD_CLR(fd, reading);
+      r += (is != 0) - was;
+    }
+    if (r > 0) {
+      ovl_set_errno(before);
+      return r;
+    }
+  } while (goes_on(wait));
+  ovl_set_errno(before);
+  return 0;
+}
+
+HOOKED(int, select, int count, fd_set *reading, fd_set *writing, fd_set *failing,
+       struct timeval *timeout) {
+  if (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_usec < 0 || timeout->tv_usec > 999999))
+    TAIL_CALL NEXT(select)(count, reading, writing, failing, timeout);
+  if (!selects_watches(count, reading))
+    TAIL_CALL NEXT(select)(count, reading, writing, failing, timeout);
+  struct timespec t = {0, 0};
+  if (timeout != NULL) t = (struct timespec){timeout->tv_sec, timeout->tv_usec * 1000};
+  struct wait wait;
+  const int r = select_watches(count, reading, writing, failing, timeout != NULL ? &t : NULL, NULL,
+                               &wait);
+  /* As the kernel does: what is left. */
+  if (timeout != NULL) {
+    const int some = goes_on(&wait) && wait.limited;
+    timeout->tv_sec = some ? wait.left.tv_sec : 0;
+    timeout->tv_usec = some ? wait.left.tv_nsec / 1000 : 0;
+  }
+  return r;
+}
+HOOK_ALIAS(__select, select);
+
+HOOKED(int, pselect, int count, fd_set *reading, fd_set *writing, fd_set *failing,
+       const struct timespec *timeout, const sigset_t *mask) {
+  if (!selects_watches(count, reading))
+    TAIL_CALL NEXT(pselect)(count, reading, writing, failing, timeout, mask);
+  struct wait wait;
+  return select_watches(count, reading, writing, failing, timeout, mask, &wait);
+}

@@ -1,0 +1,60 @@
+/* inotify: where watches are set, and what is read from an instance that has some of ours.
+ *
+ * The kernel's own call reads; the core then makes the program's events of what it gave, in the program's
+ * buffer. Where none is left, the next read waits or does not, as the descriptor says.
+ *
+ * Left out: streams over an instance, which see the kernel's events. */
+
+#include "hook.h"
+
+#include <sys/inotify.h>
+#include <sys/uio.h>
+
+HOOKED(int, inotify_add_watch, int fd, const char *path, uint32_t mask) {
+  if (OVL_OFF()) return NEXT(inotify_add_watch)(fd, path, mask);
+  return (int)ovl_result(ovl_watch_add(fd, path, mask));
+}
+
+HOOKED(int, inotify_rm_watch, int fd, int wd) {
+  if (OVL_ON() && ovl_has_watches()) {
+    const long r = ovl_watch_remove(fd, wd);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+  }
+  return NEXT(inotify_rm_watch)(fd, wd);
+}
+
+ssize_t ovl_read_watches(int fd, void *buffer, size_t size) {
+  const int before = errno;
+  long r = ovl_watch_read_begin(fd, buffer, size);
+  if (r < 0) r = ovl_result(r);
+  while (r == 0) {
+    r = NEXT(read)(fd, buffer, size);
+    if (r <= 0) break;
+    r = ovl_watch_translate(fd, buffer, (size_t)r);
+    if (r > 0) ovl_set_errno(before);
+  }
+  ovl_watch_read_end(fd);
+  return r;
+}
+
+int ovl_queued_events(int fd, int *bytes) {
+  (void)ovl_watch_settle(fd);
+  const int r = NEXT(ioctl)(fd, FIONREAD, bytes);
+  if (r == 0 && ovl_watch_keeps(fd)) *bytes += (int)sizeof(struct inotify_event);
+  return r;
+}
+
+/* The kernel reads such a descriptor once for each vector, too. */
+ssize_t ovl_readv_watches(int fd, const struct iovec *vectors, int count) {
+  ssize_t sum = 0;
+  for (int i = 0; i < count; i++) {
+    if (vectors[i].iov_len == 0) continue;
+    const int before = errno;
+    const ssize_t r = ovl_read_watches(fd, vectors[i].iov_base, vectors[i].iov_len);
+    if (r < 0 && sum > 0) ovl_set_errno(before);
+    if (r < 0) return sum > 0 ? sum : r;
+    sum += r;
+    if ((size_t)r != vectors[i].iov_len) break;
+  }
+  return sum;
+}
