@@ -35,9 +35,9 @@ def look(title, file, here=os.getcwd()):
             print(title, words[2:5], "as fstat" if words[6] == ":".join(numbers(st)) else "OTHER", words[7:])
 
 
-def mapped(title, path, mode, change=None):
+def mapped(title, path, mode, change=None, how=mmap.MAP_PRIVATE):
     with open(path, mode) as file:
-        memory = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        memory = mmap.mmap(file.fileno(), 0, how, mmap.PROT_READ)
         fcntl.flock(file, fcntl.LOCK_EX)
         if change:
             change()
@@ -47,6 +47,8 @@ def mapped(title, path, mode, change=None):
 
 os.chdir(sys.argv[1])
 mapped("lower", "README", "r")
+mapped("lower, shared", "src/deep/er/file", "r", how=mmap.MAP_SHARED)
+mapped("lower, shared, renamed", "src/u5.c", "r", lambda: os.rename("src/u5.c", "src/fifth"), how=mmap.MAP_SHARED)
 mapped("copied up", "README", "r+")
 mapped("copied up before", "README", "r")
 mapped("lower, renamed", "src/u1.c", "r", lambda: os.rename("src/u1.c", "src/a name\nof two lines"))

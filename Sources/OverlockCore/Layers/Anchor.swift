@@ -123,11 +123,41 @@ import CLinux
     do throws(Errno) {
       Fault.step()
       if isNew { try checkUseShows(fd, path) }
+      noteLower(path, lower)
       try fill(fd, from: lower, s)
     } catch {
       if isNew { _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0) }
       throw error
     }
+  }
+
+  /// For who finds the anchor mapped: /proc/PID/maps tells the program's name of it.
+  private func noteLower(_ path: PathBuffer, _ lower: PathBuffer) {
+    if overlay.has(OVL_NO_XATTRS) { return }
+    _ = unsafe lx_owner_setxattr(
+      path.terminated, OverlayAttribute.lower.name(overlay), lower.base, lower.count)
+  }
+
+  /// Replaces the path of an anchor, as /proc shows it, by its lower file's. Returns the inode number that the
+  /// program sees; nil: it is no anchor's path.
+  static func replaceByLower(_ path: inout PathBuffer, _ s: Scratch) throws(Errno) -> UInt64? {
+    guard let shown = hexadecimal(path.view.name.prefix(min(16, path.view.name.count))) else {
+      return nil
+    }
+    for i in 0..<Overlay.count {
+      let overlay = Overlay(index: i)
+      guard overlay.hasUpper, path.view.isAt(orBelow: overlay.work),
+        path.view.parent.name.equals("anchors")
+      else { continue }
+      var lower = s.rest
+      let n = unsafe lx_owner_getxattr(
+        path.cString, OverlayAttribute.lower.name(overlay), lower.base, Int(OVL_PATH_MAX))
+      guard n > 0 else { return nil }
+      lower.count = n
+      try path.set(lower.view)
+      return shown
+    }
+    return nil
   }
 
   func create(_ path: PathBuffer, _ s: Scratch) throws(Errno) -> Int {

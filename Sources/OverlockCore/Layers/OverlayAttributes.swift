@@ -1,12 +1,12 @@
 import CLinux
 
 /// The overlay's own xattrs, in the kernel's on-disk format (Documentation/filesystems/overlayfs),
-/// under `trusted.overlay.` or `user.overlay.`. Two of ours beside them: `overlock`, the inode number
-/// that an object showed before it was copied up, and `overlock.foreign`: a directory's copy that is ours
-/// although the directory was not (the kernel leaves unknown names of its prefix alone
-/// and hides them).
+/// under `trusted.overlay.` or `user.overlay.`. Three of ours beside them: `overlock`, the inode number
+/// that an object showed before it was copied up; `overlock.foreign`: a directory's copy that is ours
+/// although the directory was not; `overlock.lower`, on anchors alone: the lower file's path (the kernel leaves
+/// unknown names of its prefix alone and hides them).
 enum OverlayAttribute {
-  case opaque, redirect, impure, whiteout, origin, foreign
+  case opaque, redirect, impure, whiteout, origin, foreign, lower
 
   /// The full name, for the overlay's class of xattrs.
   func name(_ overlay: Overlay) -> UnsafePointer<CChar> {
@@ -19,6 +19,7 @@ enum OverlayAttribute {
     case .whiteout: text = user ? "user.overlay.whiteout" : "trusted.overlay.whiteout"
     case .foreign:
       text = user ? "user.overlay.overlock.foreign" : "trusted.overlay.overlock.foreign"
+    case .lower: text = user ? "user.overlay.overlock.lower" : "trusted.overlay.overlock.lower"
     case .origin: text = user ? "user.overlay.overlock" : "trusted.overlay.overlock"
     }
     return unsafe UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)

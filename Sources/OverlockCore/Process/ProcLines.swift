@@ -53,10 +53,12 @@ struct ProcLines {
   private static func numbers(
     _ path: inout PathBuffer, inode: UInt64, link: UnsafePointer<CChar>, _ s: Scratch
   ) throws(Errno) -> (device: UInt64, inode: UInt64)? {
+    let anchored = try Anchor.replaceByLower(&path, s)
     guard let place = try MergedName.replace(&path, lowers: true, s),
       place.layer < place.overlay.layerCount
     else { return nil }
     let overlay = place.overlay
+    if let anchored { return (overlay.device, anchored) }
     if place.layer > 0 {
       return (overlay.device, overlay.shownInode(inode, layer: place.layer))
     }
@@ -183,7 +185,8 @@ struct ProcLines {
       var path = s.rest
       try unescape(word.from(5), into: &path)
       let found = try withScratch { (s2) throws(Errno) in
-        try MergedName.replace(&path, lowers: true, s2)
+        _ = try Anchor.replaceByLower(&path, s2)
+        return try MergedName.replace(&path, lowers: true, s2)
       }
       if found == nil { return false }
       out.count = 0
