@@ -204,8 +204,8 @@ read -r mapper <"$SCRATCH/pipe"
 dd if=/dev/zero of="$SCRATCH/small/filler" bs=4k 2>/dev/null || true
 "$AUX/mapped" ends README read
 left
-# Takes no room but for its name.
-truncate -s -4k "$SCRATCH/small/filler"
+# Takes no room for its data (38 kB), but for names and notes.
+truncate -s -16k "$SCRATCH/small/filler"
 "$AUX/mapped" ends lines write
 left
 kill -KILL "$mapper"

@@ -46,7 +46,7 @@ if needs_program "inotifywait" inotifywait; then
 : >"$AUX/said" >"$AUX/seen"
 inotifywait -m --format '%w %e' README big >>"$AUX/seen" 2>>"$AUX/said" &
 watcher=$!
-until grep -q established "$AUX/said"; do :; done
+until grep -q established "$AUX/said"; do kill -0 $watcher; done
 echo more >>README
 cat README >/dev/null
 chmod 600 big
