@@ -315,3 +315,28 @@ if needs_program "a static program" gcc; then
     skip "a static program" "no static libc to link with"
   fi
 fi
+
+# Others that a preload does not reach, told by their files alone: each is refused, with a line that says why.
+if needs_program "programs out of reach" gcc; then
+  place
+  echo 'int main(void) { return 0; }' >"$SCRATCH/nothing.c"
+  cat >"$SCRATCH/note.s" <<'ASM'
+.section .note.go.buildid, "a", @note
+.long 4, 4, 4
+.asciz "Go\0"
+.long 0
+.section .note.GNU-stack, "", @progbits
+ASM
+  out_of_reach() { # NAME WORDS COMPILER-ARGUMENT…
+    local name=$1 words=$2 status=0
+    shift 2
+    gcc "$SCRATCH/nothing.c" "$@" -o "$AUX/strange" 2>"$SCRATCH/said" ||
+      { fail "$name" "$(head -n 1 "$SCRATCH/said")"; return; }
+    in_overlay sh -c "'$AUX/strange'" >"$SCRATCH/said" 2>&1 || status=$?
+    if ((status == 126)) && grep -q "$words" "$SCRATCH/said"; then pass "$name"; else
+      fail "$name" "status $status: $(paste -sd'|' "$SCRATCH/said")"
+    fi
+  }
+  out_of_reach "a Go program that is linked to libc is refused" "a Go program" "$SCRATCH/note.s"
+  out_of_reach "a program for musl is refused" "another architecture or libc" -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1
+fi
