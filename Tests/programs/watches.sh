@@ -41,7 +41,10 @@ like_plain "files are copied up by processes that are killed at any moment" <<'B
 "$PYTHON" "$AUX/watching.py" killed 120
 BODY
 
-if needs_program "inotifywait" inotifywait; then
+# In a plain directory too inotifywait was seen to wait for ever for the DELETE_SELF of a removed file.
+if [[ ${QUICK:-} ]]; then
+  skip "inotifywait -m on a lower file" "in full runs alone: it has hung in a plain directory"
+elif needs_program "inotifywait" inotifywait; then
   like_plain "inotifywait -m on a lower file" <<'BODY'
 : >"$AUX/said" >"$AUX/seen"
 inotifywait -m --format '%w %e' README big >>"$AUX/seen" 2>>"$AUX/said" &

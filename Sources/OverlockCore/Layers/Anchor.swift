@@ -241,8 +241,11 @@ import CLinux
     return UInt64(changed.tv_sec) &* 1_000_000_000 &+ UInt64(changed.tv_nsec) &+ tick < start
   }
 
+  /// What is filled anew has the room that it occupies.
   private static func room(_ fd: Int32) -> Int {
-    Int(min(lx_free_bytes(fd), UInt64(roomAtMost)))
+    var st = stat()
+    let own = unsafe lx_fstat(fd, &st) == 0 ? UInt64(max(st.st_blocks, 0)) &* 512 : 0
+    return Int(min(lx_free_bytes(fd) &+ own, UInt64(roomAtMost)))
   }
 
   static func copy(
