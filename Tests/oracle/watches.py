@@ -8,7 +8,7 @@ inotify_rm_watch, poll, select and FIONREAD.
 
     watches.py [--library PATH] [--seed N] [--runs N] [--operations N]
 
-Prints the seed of what differs; --seed replays it. Left out, since they do differ (README, Limits): watches
+Prints the seed of what differs; --seed replays it, or starts a row of --runs. Left out, since they do differ (README, Limits): watches
 on directories, names of hard-link groups, the removal of a file that somebody has open, descriptors that
 are older than the watch, and a watch that is changed before its events are read.
 """
@@ -287,7 +287,7 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     parser.add_argument("--library", default=os.path.join(here, "../../.build/release/liboverlock.so"))
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--runs", type=int, help="100, or with --seed 1")
     parser.add_argument("--operations", type=int, default=60)
     parser.add_argument("--inside", nargs=2, type=int, help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -295,7 +295,7 @@ def main():
         return inside(*a.inside)
     library = os.path.realpath(a.library)
     first = a.seed if a.seed is not None else random.SystemRandom().randrange(1 << 32)
-    seeds = [first] if a.seed is not None else range(first, first + a.runs)
+    seeds = range(first, first + (a.runs or (100 if a.seed is None else 1)))
     failed = 0
     for seed in seeds:
         difference = compare(seed, a.operations, library)

@@ -308,6 +308,26 @@ if needs_overlock "segments: those of overlays that are no more go when another 
   rm -rf "$segments"
 fi
 
+# What one segment has not heard of is seen by the look that its first comer takes.
+name="two registries in turn: a copy that was kept under the one goes under the other"
+if needs_overlock "$name"; then
+  fresh lower upper work
+  echo old >"$L/lower/f"; echo k >"$L/lower/k"
+  mkdir -m 700 "$SCRATCH/registry-a" "$SCRATCH/registry-b"
+  OVERLAYS=("lowerdir=$L/lower,upperdir=$L/upper,workdir=$L/work,target=$L/lower")
+  in_registry() { # a|b PROGRAM
+    REGISTRY=$SCRATCH/registry-$1 in_overlay bash -c "$2"
+  }
+  kept() { find "$L/work/overlock/kept" -type f 2>/dev/null | wc -l; }
+  in_registry a 'cat k' >"$SCRATCH/said" 2>&1
+  in_registry b 'exec 9<f; echo new >>f; rm f; cat <&9' >>"$SCRATCH/said" 2>&1
+  found=$(kept)
+  in_registry a 'cat k' >>"$SCRATCH/said" 2>&1
+  [[ "$found $(kept)" == "1 0" && $(<"$SCRATCH/said") == $'k\nold\nnew\nk' ]] &&
+    pass "$name" || fail "$name" "kept $found, then $(kept); $(<"$SCRATCH/said")"
+  rm -rf "$SCRATCH/registry-a" "$SCRATCH/registry-b"
+fi
+
 # Each run is a program that comes from outside; in between somebody works on the layers themselves.
 name="what is changed in the layers while nobody is in the overlay is seen"
 if needs_overlock "$name"; then

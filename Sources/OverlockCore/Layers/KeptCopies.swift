@@ -264,12 +264,13 @@ extension Registry {
     at_fence()
   }
 
-  /// There is none, as `look` found: said only if nobody has kept one meanwhile.
+  /// Whether there is none, as `look` finds: said only if nobody has kept one meanwhile. Who
+  /// has another `registry=` makes entries that this one has not heard of.
   func noteNoneKept(_ look: () -> Bool) {
     let offset = Registry.keptOffset
     let now = unsafe at_load64(word(offset))
     if now >> 24 == 2, isValidWord(now, offset) { return }
-    guard look() else { return }
+    guard look() else { return noteKept() }
     _ = unsafe at_cas64(word(offset), now, 1 << 24 | checkOf(1, offset))
   }
 }

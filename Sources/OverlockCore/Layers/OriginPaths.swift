@@ -123,12 +123,13 @@ extension Registry {
     at_fence()
   }
 
-  /// `running/` is empty, as `look` found: said only if nobody has made an entry meanwhile.
+  /// Whether `running/` is empty, as `look` finds: said only if nobody has made an entry meanwhile. Who
+  /// has another `registry=` makes entries that this one has not heard of.
   func noteNoneRunning(_ look: () -> Bool) {
     let offset = Registry.runningOffset
     let now = unsafe at_load64(word(offset))
     if now >> 24 == 2, isValidWord(now, offset) { return }
-    guard look() else { return }
+    guard look() else { return noteRunning() }
     _ = unsafe at_cas64(word(offset), now, 1 << 24 | checkOf(1, offset))
   }
 }
