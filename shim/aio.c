@@ -1,7 +1,7 @@
-/* POSIX asynchronous reads: libc's threads make them by functions inside libc.
+/* POSIX asynchronous reads and fsyncs: libc's threads make them by functions inside libc.
  *
- * What reads a lower file that was copied up is done at once, and is told as libc tells it; everything else
- * goes to libc as it came. */
+ * What reads a lower file that was copied up is done at once, and is told as libc tells it, and so is an fsync
+ * of what was opened on a lower; everything else goes to libc as it came. */
 
 #include "reads.h"
 
@@ -53,6 +53,12 @@ static void tell(const struct sigevent *event) {
   (void)lx_call6(SYS_rt_sigqueueinfo, info.si_pid, event->sigev_signo, (long)&info, 0, 0, 0);
 }
 
+static void finish(struct aiocb *request, long r) {
+  request->__return_value = r < 0 ? -1 : r;
+  __atomic_store_n(&request->__error_code, r < 0 ? (int)-r : 0, __ATOMIC_RELEASE);
+  KEEPING_ERRNO(tell(&request->aio_sigevent));
+}
+
 /* 1: done. */
 static int read_now(struct aiocb *request) {
   const int fd = request->aio_fildes;
@@ -61,9 +67,7 @@ static int read_now(struct aiocb *request) {
            request->aio_offset);
   const long r = ovl_data(&call);
   if (r == OVL_PASS) return 0;
-  request->__return_value = r < 0 ? -1 : r;
-  __atomic_store_n(&request->__error_code, r < 0 ? (int)-r : 0, __ATOMIC_RELEASE);
-  KEEPING_ERRNO(tell(&request->aio_sigevent));
+  finish(request, r);
   return 1;
 }
 
@@ -77,6 +81,19 @@ HOOKED(int, aio_read, struct aiocb *request) {
   return NEXT(aio_read)(request);
 }
 HOOK_ALIAS(aio_read64, aio_read);
+
+/* Nobody writes through a descriptor of a lower object: there are no requests before it to wait for. */
+HOOKED(int, aio_fsync, int operation, struct aiocb *request) {
+  if ((operation == O_SYNC || operation == O_DSYNC) && OVL_ON() && ovl_fd_is_lower(request->aio_fildes)) {
+    const long r = ovl_fsync_lower(request->aio_fildes, operation == O_SYNC ? SYS_fsync : SYS_fdatasync);
+    if (r != OVL_PASS) {
+      finish(request, r);
+      return 0;
+    }
+  }
+  return NEXT(aio_fsync)(operation, request);
+}
+HOOK_ALIAS(aio_fsync64, aio_fsync);
 
 static int is_moved(const struct aiocb *request) {
   return request->aio_lio_opcode == LIO_READ && is_valid(request) && !OVL_HERE(request->aio_fildes);

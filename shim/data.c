@@ -110,24 +110,36 @@ HOOKED(ssize_t, splice, int in, off_t *from, int out, off_t *to, size_t size, un
   TAIL_CALL NEXT(splice)(in, from, out, to, size, flags);
 }
 
+long ovl_fsync_lower(int fd, long number) {
+  if (OVL_HERE(fd)) return ovl_synchronize(fd, number);
+  OVL_DATA(call, fd, number, 0);
+  return ovl_data(&call);
+}
+
 HOOKED(int, fsync, int fd) {
-  if (!OVL_HERE(fd)) {
-    OVL_DATA(call, fd, SYS_fsync, 0);
+  if (OVL_ON() && ovl_fd_is_lower(fd)) {
     pthread_testcancel();
-    const long r = ovl_data(&call);
+    const long r = ovl_fsync_lower(fd, SYS_fsync);
     if (r != OVL_PASS) return (int)ovl_result(r);
   }
   TAIL_CALL NEXT(fsync)(fd);
 }
 
 HOOKED(int, fdatasync, int fd) {
-  if (!OVL_HERE(fd)) {
-    OVL_DATA(call, fd, SYS_fdatasync, 0);
+  if (OVL_ON() && ovl_fd_is_lower(fd)) {
     pthread_testcancel();
-    const long r = ovl_data(&call);
+    const long r = ovl_fsync_lower(fd, SYS_fdatasync);
     if (r != OVL_PASS) return (int)ovl_result(r);
   }
   TAIL_CALL NEXT(fdatasync)(fd);
+}
+
+HOOKED(int, syncfs, int fd) {
+  if (OVL_ON() && ovl_fd_is_lower(fd)) {
+    const long r = ovl_synchronize(fd, SYS_syncfs);
+    if (r != OVL_PASS) return (int)ovl_result(r);
+  }
+  TAIL_CALL NEXT(syncfs)(fd);
 }
 
 /* Which pages the cache keeps is the inode's affair, how far ahead is read the description's: that is lost. */

@@ -50,6 +50,9 @@ ssize_t ovl_readv_watches(int fd, const struct iovec *vectors, int count);
 /* lseek on a file. OVL_PASS: the next function's. */
 long ovl_seek_data(int fd, off_t offset, int whence);
 
+/* SYS_fsync or SYS_fdatasync of an object opened on a lower. OVL_PASS: the next function's. */
+long ovl_fsync_lower(int fd, long number);
+
 /* ioctl, where it is about data. */
 int ovl_ioctl_data(int fd, unsigned long request, void *argument);
 

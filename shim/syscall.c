@@ -239,7 +239,7 @@ static int data_source(long n, long a, long b) {
   switch (n) {
   case SYS_read: case SYS_pread64: case SYS_readv: case SYS_preadv: case SYS_preadv2:
   case SYS_copy_file_range: case SYS_splice:
-  case SYS_fsync: case SYS_fdatasync: case SYS_readahead: case SYS_fadvise64:
+  case SYS_readahead: case SYS_fadvise64:
     return (int)a;
   case SYS_sendfile: return (int)b;
   default: return -1;
@@ -270,12 +270,23 @@ static long by_data(long n, long a, long b, long c, long d, long e, long f, long
   case SYS_splice:
     *result = ovl_hook_splice(fd, (void *)b, (int)c, (void *)d, (size_t)e, (unsigned)f);
     break;
-  case SYS_fsync: *result = ovl_hook_fsync(fd); break;
-  case SYS_fdatasync: *result = ovl_hook_fdatasync(fd); break;
   case SYS_readahead: *result = ovl_hook_readahead(fd, b, (size_t)c); break;
   case SYS_fadvise64: *result = ovl_result(-ovl_hook_posix_fadvise(fd, b, c, (int)d)); break;
   case SYS_ftruncate: *result = ovl_hook_ftruncate(fd, b); break;
   default: return 0;
+  }
+  return 1;
+}
+
+/* As by_data: the hooks are cancellation points. */
+static long by_sync(long n, long a, long *result) {
+  const int fd = (int)a;
+  if (n != SYS_fsync && n != SYS_fdatasync && n != SYS_syncfs) return 0;
+  if (!ovl_fd_is_lower(fd)) return 0;
+  switch (n) {
+  case SYS_fsync: *result = ovl_hook_fsync(fd); break;
+  case SYS_fdatasync: *result = ovl_hook_fdatasync(fd); break;
+  default: *result = ovl_hook_syncfs(fd);
   }
   return 1;
 }
@@ -320,7 +331,7 @@ __attribute__((noinline)) static long route(long n, long a, long b, long c, long
   return by_path(n, a, b, c, d, e, result) || by_descriptor(n, a, b, c, result) ||
          legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
          by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result) ||
-         by_data(n, a, b, c, d, e, f, result);
+         by_data(n, a, b, c, d, e, f, result) || by_sync(n, a, result);
 }
 
 struct answer {

@@ -150,7 +150,7 @@ def check_twins(library: Library, claims: Claims) -> Check:
 
 def suspicion(kind: str | None, parameter: Parameter) -> str | None:
     """What a parameter gives away that the class denies; None where they agree."""
-    named = parameter.name != "" and kind in ("io", "io-later")
+    named = parameter.name != "" and kind == "io"
     if parameter.is_path and (named or kind == "no-path"):
         return "takes a path"
     if parameter.is_address and kind == "no-path":

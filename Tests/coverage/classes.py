@@ -15,12 +15,11 @@ MEANING = {
     "hooked": "in shim/hooks.def",
     "left": "takes a path, or makes, ends or copies a descriptor, and is deliberately not hooked",
     "implicit": "opens files itself, at paths that the program does not name",
-    "io-later": "works on a descriptor; locks, watches, stale descriptors or mappings will hook it",
     "io": "works on a descriptor or stream that the program has; nothing to redirect",
     "no-path": "takes no path, and makes, ends or copies no descriptor in a way that matters",
 }
 
-NEEDS_REASON = {"left", "implicit", "io-later", "io"}
+NEEDS_REASON = {"left", "implicit", "io"}
 
 HOOK = re.compile(r"HOOK\([^,]*, (\w+), .*, (\w+)\)")
 ALIAS = re.compile(r"ALIAS\((\w+), (\w+), (\w+)\)")

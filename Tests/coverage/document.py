@@ -49,12 +49,6 @@ libc opens files itself here, at paths that the program does not name. It does s
 inside libc, which no preloaded library sees: these files are read from the real tree.
 """
 
-LATER = """
-## To be hooked by locks, watches and stale descriptors
-
-These work today because a descriptor of the merged tree is a real descriptor of one layer's file.
-"""
-
 REVIEWED = """
 ## No path, though it may look so
 
@@ -73,7 +67,7 @@ def table(claims: Claims, versions: dict[str, list[str]], version: str) -> str:
     parts += [HOOKED, *families(claims), *several_versions(claims, versions)]
     if missing:
         parts += [PROMISED, *grouped(missing, versions)]
-    for kind, text in (("left", LEFT), ("implicit", IMPLICIT), ("io-later", LATER)):
+    for kind, text in (("left", LEFT), ("implicit", IMPLICIT)):
         parts += [text, *grouped([row for row in claims.rows if row.kind == kind], versions)]
     reviewed = [row for row in claims.rows if row.kind == "no-path" and row.reason]
     parts += [REVIEWED, *grouped(reviewed, versions)]

@@ -83,3 +83,33 @@ like_plain "a shell's redirected input goes on with what others appended" <<'BOD
   sort
 } <README
 BODY
+
+gcc -O1 -Wall "$HERE/lib/sync.c" -o "$AUX/sync"
+like_plain "fsync and syncfs answer as in a plain directory" <<'BODY'
+"$AUX/sync"
+BODY
+
+name="fsync through a descriptor from before the change reaches the upper"
+if needs_overlock "$name" && needs_program "$name" strace; then
+  L=$SCRATCH/sync
+  mkdir -p "$L"/{lower/src,upper,work}
+  echo a >"$L/lower/README"
+  overlay="lowerdir=$L/lower,upperdir=$L/upper,workdir=$L/work,target=$L/lower,registry=$REGISTRY"
+  # Outside, so that it names the layers.
+  (cd "$L/lower" && strace -qq -f -y -e trace=fsync,fdatasync,syncfs -e status=successful -o "$SCRATCH/trace" \
+    -E OVERLOCK="$overlay" -E LD_PRELOAD="$LIBRARY" "$AUX/sync" >/dev/null)
+  sed "s/^[0-9]* *//; s#<$L/#<#; s/([0-9]*/(/; s/ *= 0$//" "$SCRATCH/trace" >"$SCRATCH/said"
+  cat >"$SCRATCH/expected" <<'EXPECTED'
+fsync(<lower/src>)
+fsync(<upper/src>)
+fdatasync(<upper/README>)
+syncfs(<upper>)
+syncfs(<lower/src>)
+fsync(<upper/src>)
+syncfs(<upper>)
+syncfs(<lower/README>)
+fsync(<upper/src>)
+fdatasync(<upper/README>)
+EXPECTED
+  if diff "$SCRATCH/expected" "$SCRATCH/said"; then pass "$name"; else fail "$name" "see above"; fi
+fi

@@ -341,6 +341,9 @@ struct ovl_data_call {
 long ovl_data(struct ovl_data_call *call);
 /* Its part that may have to run in a child. */
 void ovl_data_apart(void *call);
+/* SYS_fsync or SYS_fdatasync of a directory, SYS_syncfs of anything: on the upper. The result, or OVL_PASS: the
+ * kernel's own call on the descriptor is to be made. */
+long ovl_synchronize(int fd, long number);
 /* ---- watches ---------------------------------------------------------------------------------- */
 
 /* inotify_add_watch(2): a watch descriptor or -errno; never OVL_PASS. */

@@ -30,3 +30,8 @@ public func ovlDataApart(_ call: UnsafeMutableRawPointer?) {
   guard let call = unsafe call else { return }
   unsafe DataCall.performApart(call.assumingMemoryBound(to: ovl_data_call.self))
 }
+
+@c(ovl_synchronize)
+public func ovlSynchronize(_ fd: Int32, _ number: Int) -> Int {
+  bordered { () throws(Errno) in try Synchronize.run(fd, number) }
+}
