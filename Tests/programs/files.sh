@@ -227,3 +227,8 @@ like_plain "df and stat -f answer for the target" <<'BODY'
 df . >/dev/null && df README >/dev/null
 [[ $(stat -f -c %T .) == "$(stat -f -c %T src/u1.c)" ]] && echo same
 BODY
+
+like_plain "two paths that lead nowhere: which of them the error is about" <<'BODY'
+ln -s "$PWD" "$OUT/link"
+"$PYTHON" "$HERE/lib/twonames.py" "$PWD" "$OUT/link"
+BODY

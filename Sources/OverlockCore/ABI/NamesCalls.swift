@@ -184,10 +184,11 @@ public func ovlLink(
     return unsafe linkDescriptor(oldDirfd, newDirfd, new, flags)
   }
   // The kernel looks for the first path before it misses the second, and would look below the target.
-  if let old = unsafe old, unsafe isPath(old), unsafe new.map({ unsafe isMapped($0) }) != true {
+  if let old = unsafe old, unsafe isPath(old), unsafe new.map({ unsafe isPath($0) }) != true {
     var st = stat()
-    let r = unsafe ovlStat(oldDirfd, old, &st, AT_SYMLINK_NOFOLLOW)
-    if r != passResult { return r < 0 ? r : -Int(EFAULT) }
+    let follow = flags & AT_SYMLINK_FOLLOW != 0 ? 0 : AT_SYMLINK_NOFOLLOW
+    let r = unsafe ovlStat(oldDirfd, old, &st, follow)
+    if r != passResult { return r < 0 ? r : unsafe lx_linkat(AT_FDCWD, "/", AT_FDCWD, new, 0) }
   }
   return unsafe twoNames(
     oldDirfd, old, newDirfd, new, followOld: flags & AT_SYMLINK_FOLLOW != 0
@@ -288,9 +289,10 @@ private func twoNames(
   _ new: UnsafePointer<CChar>?, followOld: Bool, namingOld: Bool = false,
   _ body: (Location, Location, Scratch) throws(Errno) -> Int
 ) -> Int {
-  guard let old = unsafe old, let new = unsafe new, unsafe isPath(old),
-    unsafe isPath(new)
-  else { return passResult }
+  guard let old = unsafe old, unsafe isPath(old) else { return passResult }
+  guard let new = unsafe new, unsafe isPath(new) else {
+    return namingOld ? unsafe secondIsNoPath(oldDirfd, old, new) : passResult
+  }
   return bordered { () throws(Errno) in
     try withScratch { (s) throws(Errno) -> Int in
       try withScratch { (s2) throws(Errno) -> Int in
@@ -338,6 +340,20 @@ private func twoNames(
         }
         throw .again
       }
+    }
+  }
+}
+
+/// rename(2) to what is no path: the kernel goes the way to the first name before it says so.
+private func secondIsNoPath(
+  _ dirfd: Int32, _ old: UnsafePointer<CChar>, _ new: UnsafePointer<CChar>?
+) -> Int {
+  bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      guard let from = try unsafe Resolve.walk(dirfd, old, follow: false, naming: true, s),
+        from.overlay >= 0
+      else { return passResult }
+      return unsafe lx_renameat2(AT_FDCWD, "/", AT_FDCWD, new, 0)
     }
   }
 }
