@@ -8,6 +8,8 @@
 
 #include "hook.h"
 
+#include <mapping.h>
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/select.h>
@@ -53,11 +55,18 @@ static int is_watched(const struct pollfd *p) {
   return p->fd >= 0 && (p->events & READING) != 0 && ovl_fd_watches(p->fd);
 }
 
+#define ENTRIES_A_PAGE (4096 / sizeof(struct pollfd))
+
+/* What the kernel refuses, too many entries (poll(2), EINVAL) or some without memory (EFAULT), is left to it. */
 static int concerns(const struct pollfd *fds, nfds_t count) {
-  if (!ovl_has_watches() || fds == NULL) return 0;
-  for (nfds_t i = 0; i < count; i++)
-    if (is_watched(&fds[i])) return 1;
-  return 0;
+  if (!ovl_has_watches() || (count > FD_SETSIZE && count > lx_descriptor_limit())) return 0;
+  int watched = 0;
+  for (nfds_t i = 0; i < count; i++) {
+    const nfds_t left = count - i, some = left < ENTRIES_A_PAGE ? left : ENTRIES_A_PAGE;
+    if (i % ENTRIES_A_PAGE == 0 && !ovl_is_readable_all(&fds[i], some * sizeof *fds)) return 0;
+    watched = watched || is_watched(&fds[i]);
+  }
+  return watched;
 }
 
 __attribute__((noinline)) static int poll_watches(struct pollfd *fds, nfds_t count,
@@ -120,8 +129,18 @@ HOOKED(int, __ppoll_chk, struct pollfd *fds, nfds_t count, const struct timespec
   TAIL_CALL NEXT(__ppoll_chk)(fds, count, timeout, mask, room);
 }
 
-static int selects_watches(int count, const fd_set *reading) {
+#define WORDS(count) (((count) + NFDBITS - 1) / NFDBITS)
+
+/* 1: there is a set of so many descriptors in memory, or none is given. */
+static int is_readable_set(const fd_set *set, int count) {
+  return set == NULL || ovl_is_readable_all(set, (size_t)WORDS(count) * sizeof(fd_mask));
+}
+
+/* Sets without memory are left to the kernel. */
+static int selects_watches(int count, const fd_set *reading, const fd_set *writing, const fd_set *failing) {
   if (!ovl_has_watches() || reading == NULL || count <= 0 || count > FD_SETSIZE) return 0;
+  if (!is_readable_set(reading, count) || !is_readable_set(writing, count) || !is_readable_set(failing, count))
+    return 0;
   for (int fd = 0; fd < count; fd++)
     if (FD_ISSET(fd, reading) && ovl_fd_watches(fd)) return 1;
   return 0;
@@ -130,7 +149,7 @@ static int selects_watches(int count, const fd_set *reading) {
 /* Only the words that the caller's sets have for certain are touched. */
 static void copy_set(fd_set *to, const fd_set *from, int count) {
   if (to == NULL || from == NULL) return;
-  for (int i = 0; i < (count + NFDBITS - 1) / NFDBITS; i++) to->fds_bits[i] = from->fds_bits[i];
+  for (int i = 0; i < WORDS(count); i++) to->fds_bits[i] = from->fds_bits[i];
 }
 
 __attribute__((noinline)) static int select_watches(int count, fd_set *reading, fd_set *writing,
@@ -143,14 +162,17 @@ __attribute__((noinline)) static int select_watches(int count, fd_set *reading, 
   copy_set(&w0, writing, count);
   copy_set(&f0, failing, count);
   begin_wait(wait, timeout);
-  do {
+  for (int again = 0;; again = 1) {
     const struct timespec none = {0, 0};
     int kept = 0;
     for (int fd = 0; fd < count; fd++)
       kept |= FD_ISSET(fd, &r0) && ovl_fd_watches(fd) && ovl_watch_keeps(fd);
-    copy_set(reading, &r0, count);
-    copy_set(writing, writing == NULL ? NULL : &w0, count);
-    copy_set(failing, failing == NULL ? NULL : &f0, count);
+    /* What the kernel has written before can be written. */
+    if (again) {
+      copy_set(reading, &r0, count);
+      copy_set(writing, writing == NULL ? NULL : &w0, count);
+      copy_set(failing, failing == NULL ? NULL : &f0, count);
+    }
     int r = NEXT(pselect)(count, reading, writing, failing,
                           kept ? &none : wait->limited ? &wait->left : NULL, mask);
     if (r < 0) return r;
@@ -166,7 +188,8 @@ __attribute__((noinline)) static int select_watches(int count, fd_set *reading, 
       ovl_set_errno(before);
       return r;
     }
-  } while (goes_on(wait));
+    if (!goes_on(wait)) break;
+  }
   ovl_set_errno(before);
   return 0;
 }
@@ -175,7 +198,7 @@ HOOKED(int, select, int count, fd_set *reading, fd_set *writing, fd_set *failing
        struct timeval *timeout) {
   if (timeout != NULL && (timeout->tv_sec < 0 || timeout->tv_usec < 0 || timeout->tv_usec > 999999))
     TAIL_CALL NEXT(select)(count, reading, writing, failing, timeout);
-  if (!selects_watches(count, reading))
+  if (!selects_watches(count, reading, writing, failing))
     TAIL_CALL NEXT(select)(count, reading, writing, failing, timeout);
   struct timespec t = {0, 0};
   if (timeout != NULL) t = (struct timespec){timeout->tv_sec, timeout->tv_usec * 1000};
@@ -194,7 +217,7 @@ HOOK_ALIAS(__select, select);
 
 HOOKED(int, pselect, int count, fd_set *reading, fd_set *writing, fd_set *failing,
        const struct timespec *timeout, const sigset_t *mask) {
-  if (!selects_watches(count, reading))
+  if (!selects_watches(count, reading, writing, failing))
     TAIL_CALL NEXT(pselect)(count, reading, writing, failing, timeout, mask);
   struct wait wait;
   return select_watches(count, reading, writing, failing, timeout, mask, &wait);

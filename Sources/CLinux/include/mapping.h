@@ -90,6 +90,13 @@ static inline uint64_t lx_file_size_limit(void) {
   return limit.rlim_cur;
 }
 
+/* One more than the highest number that a new descriptor may have. */
+static inline uint64_t lx_descriptor_limit(void) {
+  struct rlimit64 limit = {0, 0};
+  lx_call6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, LX_CAST(&limit), 0, 0);
+  return limit.rlim_cur;
+}
+
 static inline struct timespec lx_ctime(const struct stat *s) { return s->st_ctim; }
 
 /* Sets times through a descriptor. */

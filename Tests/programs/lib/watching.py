@@ -98,6 +98,45 @@ def ready():
     print(select.select([r, w.fd], [w2], [], 1) == ([r], [w2], []))
 
 
+def nowhere():
+    """poll and select with pointers that lead nowhere, more entries than there may be, and what they may not write."""
+    w = Watcher()
+    w.add("README")
+    at, size = ctypes.c_void_p, ctypes.c_long
+    libc.mmap.restype, libc.mmap.argtypes = at, [at, size] + [ctypes.c_int] * 3 + [size]
+    # Two pages, of which the second is closed; and one that is read alone.
+    pages = libc.mmap(None, 8192, 3, 0x22, -1, 0)
+    libc.mprotect(at(pages + 4096), size(4096), 0)
+    entry, word = struct.pack("ihh", w.fd, select.POLLIN, 0), struct.pack("Q", 1 << w.fd)
+    read_only = libc.mmap(None, 4096, 3, 0x22, -1, 0)
+    second = libc.mmap(None, 4096, 3, 0x22, -1, 0)
+    ctypes.memmove(pages, entry * 512, 4096)
+    ctypes.memmove(read_only, entry, 8)
+    ctypes.memmove(second, word, 8)
+    for page in read_only, second:
+        libc.mprotect(at(page), size(4096), 1)
+    one, none, many = ctypes.create_string_buffer(entry), None, ctypes.c_ulong
+    words, still = ctypes.create_string_buffer(word, 128), (size * 2)()
+    calls = {}
+    for name, bad in {"low": 16, "closed": pages + 4096, "kernel": 0xffff800000000000, "end": 2**64 - 8}.items():
+        calls |= {f"poll {name}": lambda bad=bad: libc.poll(at(bad), many(1), 0),
+                  f"ppoll {name}": lambda bad=bad: libc.ppoll(at(bad), many(1), still, None),
+                  f"select {name}": lambda bad=bad: libc.select(w.fd + 1, at(bad), none, none, still),
+                  f"select others {name}": lambda bad=bad: libc.select(w.fd + 1, words, at(bad), none, still),
+                  f"pselect {name}": lambda bad=bad: libc.pselect(w.fd + 1, words, none, at(bad), still, none)}
+    calls |= {"poll into closed": lambda: libc.poll(at(pages), many(513), 0),
+              "poll read-only": lambda: libc.poll(at(read_only), many(1), 0),
+              "select read-only": lambda: libc.select(w.fd + 1, at(second), none, none, still),
+              "poll many": lambda: libc.poll(one, many(1 << 30), 0),
+              "poll all": lambda: libc.poll(one, many(2**64 - 1), 0),
+              "ppoll many": lambda: libc.ppoll(one, many(1 << 30), still, None),
+              "select none": lambda: libc.select(-1, words, none, none, still)}
+    for name, call in calls.items():
+        ctypes.set_errno(0)
+        print(name, call(), os.strerror(ctypes.get_errno()), flush=True)
+    print(libc.poll(one, many(1), 0))
+
+
 def again():
     """Two watchers, one of them from before the copy-up; the watch of one path is one watch."""
     first = Watcher()
