@@ -29,6 +29,10 @@ like_plain "poll and select end for what read returns" <<'BODY'
 "$PYTHON" "$AUX/watching.py" ready
 BODY
 
+like_plain "epoll ends for what read returns" <<'BODY'
+"$PYTHON" "$AUX/watching.py" epoll
+BODY
+
 like_plain "poll and select of a watcher with pointers that lead nowhere" <<'BODY'
 "$PYTHON" "$AUX/watching.py" nowhere
 BODY

@@ -364,6 +364,8 @@ void ovl_watch_read_end(int fd);
 int ovl_watch_settle(int fd);
 /* 1: an event is kept for the next read. */
 int ovl_watch_keeps(int fd);
+/* Makes the kernel, too, call such a descriptor readable. */
+void ovl_watch_raise(int fd);
 
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 

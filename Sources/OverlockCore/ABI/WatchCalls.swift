@@ -43,3 +43,6 @@ public func ovlWatchSettle(_ fd: Int32) -> Int32 { Translation.settle(fd) ? 1 : 
 
 @c(ovl_watch_keeps)
 public func ovlWatchKeeps(_ fd: Int32) -> Int32 { WatchTable.of(fd)?.keptEvent != nil ? 1 : 0 }
+
+@c(ovl_watch_raise)
+public func ovlWatchRaise(_ fd: Int32) { WatchTable.of(fd)?.raiseKept(fd) }

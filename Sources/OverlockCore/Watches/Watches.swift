@@ -206,6 +206,21 @@ enum Watches {
   }
 }
 
+extension WatchTable {
+  /// Puts an event that is nobody's into the queue, if an event is kept for a read of which the kernel
+  /// knows nothing any more: it has one of the watch on a list.
+  func raiseKept(_ fd: Int32) {
+    guard keptEvent != nil, lx_queued(fd) == 0 else { return }
+    try? withScratch { (s) throws(Errno) in
+      for i in 0..<Overlay.count where unsafe ovl_watch_list_at(i)!.pointee.made != 0 {
+        var list = s.real
+        try Overlay(index: i).watchList(into: &list)
+        _ = unsafe lx_utimensat(AT_FDCWD, list.cString, nil, 0)
+      }
+    }
+  }
+}
+
 extension Anchor {
   /// Makes the anchor without data, if there is none. Under the turn of the identity.
   func makeEmpty(_ path: PathBuffer, _ s: Scratch) throws(Errno) {

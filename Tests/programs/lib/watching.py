@@ -98,6 +98,42 @@ def ready():
     print(select.select([r, w.fd], [w2], [], 1) == ([r], [w2], []))
 
 
+def epoll():
+    """The same of epoll: by level, by edge and once, of an instance whose reads wait."""
+    for kind, name in (0, "README"), (select.EPOLLET, "src/u4.c"), (select.EPOLLONESHOT, "src/u5.c"):
+        w, e = Watcher(0), select.epoll()
+        w.add(name, 2)
+        r, w2 = os.pipe()
+        e.register(w.fd, select.EPOLLIN | kind)
+        e.register(r, select.EPOLLIN)
+        names = {w.fd: "watch", r: "pipe"}
+
+        def wait(seconds, e=e, names=names):
+            return sorted((names[fd], what) for fd, what in e.poll(seconds))
+
+        other(f"chmod 600 {name}")
+        print(kind, wait(0.1))
+        other(f"cat {name} >/dev/null")
+        os.write(w2, b"a")
+        print(wait(10))
+        os.read(r, 1)
+        writer = subprocess.Popen(["sh", "-c", f"chmod 640 {name}; echo more >>{name}"])
+        print(wait(10))
+        writer.wait()
+        # A look that others take does not make it less ready.
+        print(select.select([w.fd], [], [], 0)[0] == [w.fd])
+        print(wait(0) if kind == 0 else "")
+        print(parse(os.read(w.fd, 4096)), select.select([w.fd], [], [], 0))
+        print(wait(0))
+        if kind == select.EPOLLONESHOT:
+            e.modify(w.fd, select.EPOLLIN | kind)
+        other(f"touch {name}; echo more >>{name}")
+        print(wait(10), parse(os.read(w.fd, 4096)))
+        other(f"cp {name} new; mv new {name}")
+        print(wait(0))
+        os.close(w.fd)
+
+
 def nowhere():
     """poll and select with pointers that lead nowhere, more entries than there may be, and what they may not write."""
     w = Watcher()
