@@ -83,3 +83,16 @@ like_plain "a shell's redirected input goes on with what others appended" <<'BOD
   sort
 } <README
 BODY
+
+name="a file that can no longer be reached by its name is read through a descriptor"
+if needs_root "$name"; then
+  mkdir "$AUX/prison" "$FIXTURE/closed"
+  chmod 700 "$FIXTURE/closed"
+  cp "$FIXTURE/README" "$FIXTURE/closed/file"
+  like_plain "$name, after chroot" <<'BODY'
+"$AUX/reads" confined README src/u1.c chroot "$AUX/prison"
+BODY
+  like_plain "$name, after setuid" <<'BODY'
+"$AUX/reads" confined closed/file src/u1.c setuid
+BODY
+fi

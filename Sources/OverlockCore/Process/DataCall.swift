@@ -18,11 +18,26 @@ enum DataCall {
         unsafe call.pointee.scratch = s2.address
         // What is found at its name may have been replaced when it is opened.
         for _ in 0..<64 {
-          guard unsafe try find(call, s) else { return passResult }
+          guard unsafe try isFound(call, s) else { return passResult }
           if let result = unsafe try make(call) { return result }
         }
         throw .inputOutput
       }
+    }
+  }
+
+  /// As `find`. A descriptor whose path cannot be looked up any more (chroot(2), setuid(2)) shows its own data,
+  /// unless it is known that this is not what the object has now.
+  private static func isFound(
+    _ call: UnsafeMutablePointer<ovl_data_call>, _ s: Scratch
+  ) throws(Errno) -> Bool {
+    do throws(Errno) {
+      return unsafe try find(call, s)
+    } catch {
+      guard error.isOfPath, unsafe !DescriptorTable.entry(call.pointee.fd).has(OVL_FD_COPIED) else {
+        throw error
+      }
+      return false
     }
   }
 

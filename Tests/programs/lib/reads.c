@@ -9,6 +9,9 @@
  *   reads crowded FILE     there is no descriptor left to open
  *   reads signals FILE     reads by two threads and a signal handler on one description
  *   reads aio FILE         POSIX asynchronous reads
+ *   reads confined FILE OTHER HOW [DIR]
+ *                          the process can no longer reach FILE by its name: HOW is `chroot`, into DIR, or
+ *                          `setuid`. OTHER is changed then
  *
  * What is printed must be the same in a plain directory. Ends with 1 at the first call that fails
  * unexpectedly. */
@@ -443,6 +446,47 @@ static void asynchronous(const char *path) {
   say("lio_listio", aio_return(&two), c);
 }
 
+/* Starts a process that will append to the file when `go` is called, with the rights of now. */
+static int start_ends[2], done_ends[2];
+static void await(void (*how)(const char *), const char *path) {
+  CHECK(pipe(start_ends) == 0 && pipe(done_ends) == 0);
+  fflush(NULL);
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child != 0) return;
+  char byte;
+  CHECK(read(start_ends[0], &byte, 1) == 1);
+  how(path);
+  CHECK(write(done_ends[1], "d", 1) == 1);
+  _exit(0);
+}
+static void go(void) {
+  char byte;
+  CHECK(write(start_ends[1], "g", 1) == 1 && read(done_ends[0], &byte, 1) == 1);
+}
+
+static void look(int fd, FILE *stream) {
+  char b[64];
+  say("read", read(fd, b, 5), b);
+  say("pread", pread(fd, b, 5, 1), b);
+  say("end", lseek(fd, 0, SEEK_END), NULL);
+  say("back", lseek(fd, 3, SEEK_SET), NULL);
+  printf("fgets: %s\n", fgets(b, sizeof b, stream) != NULL ? b : strerror(errno));
+}
+
+static void confined(const char *path, const char *other, const char *how, const char *directory) {
+  const int fd = open(path, O_RDONLY), second = open(path, O_RDONLY);
+  FILE *stream = fopen(path, "r"), *later = fopen(path, "r");
+  CHECK(fd >= 0 && second >= 0 && stream != NULL && later != NULL);
+  await(append, other);
+  if (strcmp(how, "chroot") == 0) CHECK(chroot(directory) == 0 && chdir("/") == 0);
+  else CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+  look(fd, stream);
+  go();
+  look(fd, later);
+  look(second, stream);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc >= 3);
   const char *what = argv[1], *path = argv[2];
@@ -454,5 +498,6 @@ int main(int argc, char **argv) {
   if (strcmp(what, "crowded") == 0) crowded(path);
   if (strcmp(what, "signals") == 0) signals(path);
   if (strcmp(what, "aio") == 0) asynchronous(path);
+  if (strcmp(what, "confined") == 0) confined(path, argv[3], argv[4], argc > 5 ? argv[5] : NULL);
   return 0;
 }
