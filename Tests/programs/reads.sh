@@ -96,3 +96,10 @@ BODY
 "$AUX/reads" confined closed/file src/u1.c setuid
 BODY
 fi
+
+name="a process for which the upper and workdir are read-only reads and maps what others write"
+if needs_root "$name" && unshare -m true 2>/dev/null; then
+  like_plain "$name" <<'BODY'
+"$AUX/reads" readonly README "$SCRATCH/upper" "$SCRATCH/work"
+BODY
+fi

@@ -5,7 +5,8 @@ import CLinux
 ///
 /// The program's descriptor stays what it is, with its position and its locks. A call that moves the position
 /// holds the turn of the object's positions: whoever else has a descriptor of the same description, here or
-/// in a forked process, reads on where this one ended.
+/// in a forked process, reads on where this one ended. Without the turn, where the workdir is closed to this
+/// process, two of them may read the same.
 ///
 /// The close of a descriptor would drop the process's record locks on the copy: where there may be some, one
 /// is used through which they were asked for, or the call is made in a child with descriptors of its own.
@@ -175,8 +176,17 @@ enum DataCall {
       return unsafe try performUnderTurn(call, flags, on: upper)
     }
     let overlay = unsafe Overlay(index: Int(call.pointee.overlay))
-    let turn = try unsafe Turn(
-      overlay, Scratch(address: call.pointee.scratch), isApart: call.pointee.apart != 0)
+    let turn: Turn
+    do throws(Errno) {
+      turn = try unsafe Turn(
+        overlay, Scratch(address: call.pointee.scratch), isApart: call.pointee.apart != 0)
+    } catch {
+      guard error.isRefusal else { throw error }
+      // A workdir that is closed to this process keeps it from turns, not from the file.
+      let mask = lx_block_signals()
+      defer { lx_restore_signals(mask) }
+      return unsafe try performUnderTurn(call, flags, on: upper)
+    }
     defer { turn.release() }
     try unsafe turn.takePosition(call.pointee.identity)
     return unsafe try performUnderTurn(call, flags, on: upper)

@@ -35,6 +35,9 @@ public struct Errno: Error, RawRepresentable, Equatable {
   static var again: Errno { Errno(rawValue: EAGAIN) }
   static var textBusy: Errno { Errno(rawValue: ETXTBSY) }
 
+  /// Whether something is kept from this process: by its rights, or since it is read-only.
+  var isRefusal: Bool { self == .access || self == .permission || self == .readOnly }
+
   /// Whether a path does not lead to its object, or not for this process (`badDescriptor`: /proc is not there).
   var isOfPath: Bool {
     switch rawValue {

@@ -12,6 +12,8 @@
  *   reads confined FILE OTHER HOW [DIR]
  *                          the process can no longer reach FILE by its name: HOW is `chroot`, into DIR, or
  *                          `setuid`. OTHER is changed then
+ *   reads readonly FILE DIR…
+ *                          FILE is changed by another process for which the DIRs are not read-only
  *
  * What is printed must be the same in a plain directory. Ends with 1 at the first call that fails
  * unexpectedly. */
@@ -21,12 +23,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -487,6 +491,25 @@ static void confined(const char *path, const char *other, const char *how, const
   look(second, stream);
 }
 
+static void readonly(const char *path, char **directories) {
+  char b[64];
+  const int fd = open(path, O_RDONLY), mapped = open(path, O_RDONLY);
+  FILE *stream = fopen(path, "r");
+  CHECK(fd >= 0 && mapped >= 0 && stream != NULL);
+  await(overwrite, path);
+  CHECK(unshare(CLONE_NEWNS) == 0 && mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+  for (char **d = directories; *d != NULL; d++)
+    CHECK(mount(*d, *d, NULL, MS_BIND, NULL) == 0 &&
+          mount("", *d, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0);
+  go();
+  const char *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, mapped, 0);
+  CHECK(map != MAP_FAILED);
+  printf("shared: %.11s\n", map);
+  look(fd, stream);
+  say("dup", read(dup(fd), b, 9), b);
+  say("after it", read(fd, b, 9), b);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc >= 3);
   const char *what = argv[1], *path = argv[2];
@@ -499,5 +522,6 @@ int main(int argc, char **argv) {
   if (strcmp(what, "signals") == 0) signals(path);
   if (strcmp(what, "aio") == 0) asynchronous(path);
   if (strcmp(what, "confined") == 0) confined(path, argv[3], argv[4], argc > 5 ? argv[5] : NULL);
+  if (strcmp(what, "readonly") == 0) readonly(path, argv + 3);
   return 0;
 }
