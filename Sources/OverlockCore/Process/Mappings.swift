@@ -125,7 +125,9 @@ enum Mappings {
     let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY
     do throws(Errno) {
       if Apart.isNeeded { return try request.make(path, flags) }
-      let opened = try unsafe check(lx_owner_open(path.terminated, flags))
+      let opened = unsafe lx_owner_open(path.terminated, flags)
+      if opened == -Int(EMFILE) { return try request.make(path, flags) }
+      try check(opened)
       let fd = Int32(truncatingIfNeeded: opened)
       defer { _ = lx_close(fd) }
       return request.make(fd)

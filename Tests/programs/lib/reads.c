@@ -376,6 +376,11 @@ static void crowded(const char *path) {
   say("pread", pread(fd, b, 5, 1), b);
   say("end", lseek(fd, -9, SEEK_END), NULL);
   say("read", read(fd, b, 50), b);
+  for (int i = 0; i < 2; i++) {
+    const char *map = mmap(NULL, 4096, PROT_READ, i == 0 ? MAP_SHARED : MAP_PRIVATE, fd, 0);
+    CHECK(map != MAP_FAILED);
+    printf("mapped: %s\n", map);
+  }
   for (int i = 0; i < 64; i++) CHECK(fcntl(i, F_GETFD) >= 0);
 }
 
