@@ -103,3 +103,12 @@ if needs_root "$name" && unshare -m true 2>/dev/null; then
 "$AUX/reads" readonly README "$SCRATCH/upper" "$SCRATCH/work"
 BODY
 fi
+
+name="what needs a child, where none can be started, does not say that somebody is in the way"
+if needs_overlock "$name"; then
+  place
+  says "$name" "read: Cannot allocate memory
+pread: Cannot allocate memory" <<'BODY'
+"$AUX/reads" childless README
+BODY
+fi

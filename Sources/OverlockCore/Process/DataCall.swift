@@ -97,7 +97,7 @@ enum DataCall {
   private static func makeApart(_ call: UnsafeMutablePointer<ovl_data_call>) throws(Errno) -> Int? {
     unsafe call.pointee.apart = 1
     unsafe call.pointee.result = -Int(EIO)
-    try unsafe check(lx_data_apart(call))
+    try unsafe Apart.checkChild(lx_data_apart(call))
     let result = unsafe call.pointee.result
     return result == notThisOne ? nil : result
   }

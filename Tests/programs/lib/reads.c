@@ -12,6 +12,7 @@
  *   reads confined FILE OTHER HOW [DIR]
  *                          the process can no longer reach FILE by its name: HOW is `chroot`, into DIR, or
  *                          `setuid`. OTHER is changed then
+ *   reads childless FILE   no process can be started; there are record locks on FILE
  *   reads readonly FILE DIR…
  *                          FILE is changed by another process for which the DIRs are not read-only
  *
@@ -22,15 +23,19 @@
 #include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -496,6 +501,32 @@ static void confined(const char *path, const char *other, const char *how, const
   look(second, stream);
 }
 
+/* clone fails, as at RLIMIT_NPROC. */
+static void forbid_children(void) {
+  struct sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const struct sock_fprog filter = {sizeof program / sizeof program[0], program};
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+}
+
+static void childless(const char *path) {
+  char b[64];
+  const int fd = open(path, O_RDONLY);
+  CHECK(fd >= 0);
+  change(append, path);
+  const int writer = open(path, O_WRONLY);
+  struct flock f = {.l_type = F_WRLCK};
+  CHECK(writer >= 0 && fcntl(writer, F_SETLK, &f) == 0);
+  forbid_children();
+  say("read", read(fd, b, 5), b);
+  say("pread", pread(fd, b, 5, 0), b);
+}
+
 static void readonly(const char *path, char **directories) {
   char b[64];
   const int fd = open(path, O_RDONLY), mapped = open(path, O_RDONLY);
@@ -528,5 +559,6 @@ int main(int argc, char **argv) {
   if (strcmp(what, "aio") == 0) asynchronous(path);
   if (strcmp(what, "confined") == 0) confined(path, argv[3], argv[4], argc > 5 ? argv[5] : NULL);
   if (strcmp(what, "readonly") == 0) readonly(path, argv + 3);
+  if (strcmp(what, "childless") == 0) childless(path);
   return 0;
 }
