@@ -113,3 +113,32 @@ fdatasync(<upper/README>)
 EXPECTED
   if diff "$SCRATCH/expected" "$SCRATCH/said"; then pass "$name"; else fail "$name" "see above"; fi
 fi
+
+name="a file that can no longer be reached by its name is read through a descriptor"
+if needs_root "$name"; then
+  mkdir "$AUX/prison" "$FIXTURE/closed"
+  chmod 700 "$FIXTURE/closed"
+  cp "$FIXTURE/README" "$FIXTURE/closed/file"
+  like_plain "$name, after chroot" <<'BODY'
+"$AUX/reads" confined README src/u1.c chroot "$AUX/prison"
+BODY
+  like_plain "$name, after setuid" <<'BODY'
+"$AUX/reads" confined closed/file src/u1.c setuid
+BODY
+fi
+
+name="a process for which the upper and workdir are read-only reads and maps what others write"
+if needs_root "$name" && unshare -m true 2>/dev/null; then
+  like_plain "$name" <<'BODY'
+"$AUX/reads" readonly README "$SCRATCH/upper" "$SCRATCH/work"
+BODY
+fi
+
+name="what needs a child, where none can be started, does not say that somebody is in the way"
+if needs_overlock "$name"; then
+  place
+  says "$name" "read: Cannot allocate memory
+pread: Cannot allocate memory" <<'BODY'
+"$AUX/reads" childless README
+BODY
+fi

@@ -25,7 +25,8 @@ static inline long lx_map(int fd, const struct lx_mapping *m) {
 }
 
 /* The same of a file that this process must not open, since its close would drop POSIX record
- * locks: a child that shares the memory, but not the descriptors, opens and maps it. As with vfork
+ * locks, or cannot, since it has no descriptor left: a child that shares the memory, but not the
+ * descriptors, opens and maps it, and closes its copies of others where it needs room. As with vfork
  * the calling thread stands still until it ends, and no wait of the program finds it. *opened gets
  * what open answered. Not inlined: the frame that both return into holds nothing that the child
  * changes. */
@@ -37,6 +38,8 @@ __attribute__((noinline, unused)) static long lx_map_apart(const char *path, int
   const long child = lx_call6(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
   if (child == 0) {
     fd = lx_openat(AT_FDCWD, path, flags, 0);
+    for (int next = 0; fd == -EMFILE && next < 1 << 16; next++)
+      if (lx_close(next) == 0) fd = lx_openat(AT_FDCWD, path, flags, 0);
     if (fd >= 0) result = lx_map((int)fd, m);
     for (;;) lx_call6(SYS_exit, 0, 0, 0, 0, 0, 0);
   }

@@ -5,7 +5,8 @@ import CLinux
 ///
 /// The program's descriptor stays what it is, with its position and its locks. A call that moves the position
 /// holds the turn of the object's positions: whoever else has a descriptor of the same description, here or
-/// in a forked process, reads on where this one ended.
+/// in a forked process, reads on where this one ended. Without the turn, where the workdir is closed to this
+/// process, two of them may read the same.
 ///
 /// The close of a descriptor would drop the process's record locks on the copy: where there may be some, one
 /// is used through which they were asked for, or the call is made in a child with descriptors of its own.
@@ -18,11 +19,26 @@ enum DataCall {
         unsafe call.pointee.scratch = s2.address
         // What is found at its name may have been replaced when it is opened.
         for _ in 0..<64 {
-          guard unsafe try find(call, s) else { return passResult }
+          guard unsafe try isFound(call, s) else { return passResult }
           if let result = unsafe try make(call) { return result }
         }
         throw .inputOutput
       }
+    }
+  }
+
+  /// As `find`. A descriptor whose path cannot be looked up any more (chroot(2), setuid(2)) shows its own data,
+  /// unless it is known that this is not what the object has now.
+  private static func isFound(
+    _ call: UnsafeMutablePointer<ovl_data_call>, _ s: Scratch
+  ) throws(Errno) -> Bool {
+    do throws(Errno) {
+      return unsafe try find(call, s)
+    } catch {
+      guard error.isOfPath, unsafe !DescriptorTable.entry(call.pointee.fd).has(OVL_FD_COPIED) else {
+        throw error
+      }
+      return false
     }
   }
 
@@ -81,7 +97,7 @@ enum DataCall {
   private static func makeApart(_ call: UnsafeMutablePointer<ovl_data_call>) throws(Errno) -> Int? {
     unsafe call.pointee.apart = 1
     unsafe call.pointee.result = -Int(EIO)
-    try unsafe check(lx_data_apart(call))
+    try unsafe Apart.checkChild(lx_data_apart(call))
     let result = unsafe call.pointee.result
     return result == notThisOne ? nil : result
   }
@@ -160,8 +176,17 @@ enum DataCall {
       return unsafe try performUnderTurn(call, flags, on: upper)
     }
     let overlay = unsafe Overlay(index: Int(call.pointee.overlay))
-    let turn = try unsafe Turn(
-      overlay, Scratch(address: call.pointee.scratch), isApart: call.pointee.apart != 0)
+    let turn: Turn
+    do throws(Errno) {
+      turn = try unsafe Turn(
+        overlay, Scratch(address: call.pointee.scratch), isApart: call.pointee.apart != 0)
+    } catch {
+      guard error.isRefusal else { throw error }
+      // A workdir that is closed to this process keeps it from turns, not from the file.
+      let mask = lx_block_signals()
+      defer { lx_restore_signals(mask) }
+      return unsafe try performUnderTurn(call, flags, on: upper)
+    }
     defer { turn.release() }
     try unsafe turn.takePosition(call.pointee.identity)
     return unsafe try performUnderTurn(call, flags, on: upper)

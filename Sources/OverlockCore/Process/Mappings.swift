@@ -67,7 +67,15 @@ enum Mappings {
       }
       return try withScratch { (s) throws(Errno) -> Int in
         for _ in 0..<8 {
-          if anchored, let r = try mapAnchor(fd, entry, request, st, birth: birth, s) { return r }
+          if anchored {
+            do throws(Errno) {
+              if let r = try mapAnchor(fd, entry, request, st, birth: birth, s) { return r }
+            } catch {
+              // There can be no anchor, but a copy that can be mapped.
+              guard error.isRefusal || error.rawValue == EMFILE else { throw error }
+              anchored = false
+            }
+          }
           guard case .upper(_, let node) = try DescriptorObject.standing(fd, entry, s),
             !node.has(Node.attributesOnly)
           else { return passResult }
@@ -117,7 +125,9 @@ enum Mappings {
     let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY
     do throws(Errno) {
       if Apart.isNeeded { return try request.make(path, flags) }
-      let opened = try unsafe check(lx_owner_open(path.terminated, flags))
+      let opened = unsafe lx_owner_open(path.terminated, flags)
+      if opened == -Int(EMFILE) { return try request.make(path, flags) }
+      try check(opened)
       let fd = Int32(truncatingIfNeeded: opened)
       defer { _ = lx_close(fd) }
       return request.make(fd)

@@ -304,6 +304,7 @@ enum Open {
       result = try unsafe check(lx_openat(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT, mode))
       return register(result, overlay, node, rel)
     }
+    let seen = node.kind == .file && node.layer > 0 ? seen(overlay, node, rel) : 0
     // A link that was come to through a descriptor of it is meant itself.
     let itself = node.kind == .link ? O_NOFOLLOW : 0
     result = unsafe openReal(AT_FDCWD, s.real2.unterminated, flags & ~O_CREAT | itself, mode)
@@ -318,7 +319,16 @@ enum Open {
         throw error
       }
     }
-    return register(result, overlay, node, rel)
+    return register(result, overlay, node, rel, seen: seen)
+  }
+
+  /// The count of copy-ups under which a lower file is about to be opened, plus one; 0: it may be on its way up.
+  /// As on the warm path it is read before the cache is asked, in which the lookup has left the name.
+  private static func seen(_ overlay: Overlay, _ node: Node, _ rel: PathView) -> UInt64 {
+    guard overlay.hasUpper, let count = overlay.registry?.copyUps, !node.has(Node.linked),
+      let known = overlay.cachedNode(rel), known.kind == .file, known.layer == node.layer
+    else { return 0 }
+    return count &+ 1
   }
 
   /// A FIFO of a lower that was copied up, about to be opened: who opens it meets who opened it before.
@@ -364,13 +374,15 @@ enum Open {
     return min(copy, made)
   }
 
+  /// - Parameter seen: of a lower file: see `seen(_:_:_:)`.
   private static func register(
-    _ result: Int, _ overlay: Overlay, _ node: Node, _ rel: PathView
+    _ result: Int, _ overlay: Overlay, _ node: Node, _ rel: PathView, seen: UInt64 = 0
   ) -> Int {
     let fd = Int32(truncatingIfNeeded: result)
     let isDirectory = node.kind == .directory
-    DescriptorTable.set(
-      fd, DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory))
+    var entry = DescriptorTable.Entry(overlay: overlay.index, node, isDirectory: isDirectory)
+    if seen != 0 { entry.word |= UInt64(OVL_FD_FRESH) }
+    DescriptorTable.set(fd, entry, seen: seen)
     if isDirectory, !node.has(Node.removed) {
       DescriptorTable.setSlot(
         fd, overlay: overlay.index, epoch: overlay.registry?.positions ?? 0, layer: node.layer,

@@ -25,8 +25,16 @@ enum Apart {
         lx_exit(Int32(0x80 | (error.rawValue & 0x7f)))
       }
     }
-    let status = try check(lx_wait_apart(try check(pid)))
+    let status = try check(lx_wait_apart(try checkChild(pid)))
     if status & 0x80 != 0 { throw Errno(rawValue: Int32(status & 0x7f)) }
     return status
+  }
+
+  /// What clone(2) answered. Errors: ENOMEM instead of its EAGAIN (RLIMIT_NPROC), which to who reads, locks or
+  /// opens means that somebody else is in the way, and to our own loops that something has changed.
+  @discardableResult
+  static func checkChild(_ result: Int) throws(Errno) -> Int {
+    if result == -Int(EAGAIN) { throw .noMemory }
+    return try check(result)
   }
 }

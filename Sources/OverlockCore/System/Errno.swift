@@ -34,6 +34,17 @@ public struct Errno: Error, RawRepresentable, Equatable {
   static var noSpace: Errno { Errno(rawValue: ENOSPC) }
   static var again: Errno { Errno(rawValue: EAGAIN) }
   static var textBusy: Errno { Errno(rawValue: ETXTBSY) }
+
+  /// Whether something is kept from this process: by its rights, or since it is read-only.
+  var isRefusal: Bool { self == .access || self == .permission || self == .readOnly }
+
+  /// Whether a path does not lead to its object, or not for this process (`badDescriptor`: /proc is not there).
+  var isOfPath: Bool {
+    switch rawValue {
+    case EACCES, EPERM, ENOENT, ENOTDIR, ELOOP, EBADF: return true
+    default: return false
+    }
+  }
 }
 
 /// The one place that turns a system call's `-errno` into a thrown error.

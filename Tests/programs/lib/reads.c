@@ -9,6 +9,12 @@
  *   reads crowded FILE     there is no descriptor left to open
  *   reads signals FILE     reads by two threads and a signal handler on one description
  *   reads aio FILE         POSIX asynchronous reads
+ *   reads confined FILE OTHER HOW [DIR]
+ *                          the process can no longer reach FILE by its name: HOW is `chroot`, into DIR, or
+ *                          `setuid`. OTHER is changed then
+ *   reads childless FILE   no process can be started; there are record locks on FILE
+ *   reads readonly FILE DIR…
+ *                          FILE is changed by another process for which the DIRs are not read-only
  *
  * What is printed must be the same in a plain directory. Ends with 1 at the first call that fails
  * unexpectedly. */
@@ -17,13 +23,19 @@
 #include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -369,6 +381,11 @@ static void crowded(const char *path) {
   say("pread", pread(fd, b, 5, 1), b);
   say("end", lseek(fd, -9, SEEK_END), NULL);
   say("read", read(fd, b, 50), b);
+  for (int i = 0; i < 2; i++) {
+    const char *map = mmap(NULL, 4096, PROT_READ, i == 0 ? MAP_SHARED : MAP_PRIVATE, fd, 0);
+    CHECK(map != MAP_FAILED);
+    printf("mapped: %s\n", map);
+  }
   for (int i = 0; i < 64; i++) CHECK(fcntl(i, F_GETFD) >= 0);
 }
 
@@ -443,6 +460,92 @@ static void asynchronous(const char *path) {
   say("lio_listio", aio_return(&two), c);
 }
 
+/* Starts a process that will append to the file when `go` is called, with the rights of now. */
+static int start_ends[2], done_ends[2];
+static void await(void (*how)(const char *), const char *path) {
+  CHECK(pipe(start_ends) == 0 && pipe(done_ends) == 0);
+  fflush(NULL);
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child != 0) return;
+  char byte;
+  CHECK(read(start_ends[0], &byte, 1) == 1);
+  how(path);
+  CHECK(write(done_ends[1], "d", 1) == 1);
+  _exit(0);
+}
+static void go(void) {
+  char byte;
+  CHECK(write(start_ends[1], "g", 1) == 1 && read(done_ends[0], &byte, 1) == 1);
+}
+
+static void look(int fd, FILE *stream) {
+  char b[64];
+  say("read", read(fd, b, 5), b);
+  say("pread", pread(fd, b, 5, 1), b);
+  say("end", lseek(fd, 0, SEEK_END), NULL);
+  say("back", lseek(fd, 3, SEEK_SET), NULL);
+  printf("fgets: %s\n", fgets(b, sizeof b, stream) != NULL ? b : strerror(errno));
+}
+
+static void confined(const char *path, const char *other, const char *how, const char *directory) {
+  const int fd = open(path, O_RDONLY), second = open(path, O_RDONLY);
+  FILE *stream = fopen(path, "r"), *later = fopen(path, "r");
+  CHECK(fd >= 0 && second >= 0 && stream != NULL && later != NULL);
+  await(append, other);
+  if (strcmp(how, "chroot") == 0) CHECK(chroot(directory) == 0 && chdir("/") == 0);
+  else CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+  look(fd, stream);
+  go();
+  look(fd, later);
+  look(second, stream);
+}
+
+/* clone fails, as at RLIMIT_NPROC. */
+static void forbid_children(void) {
+  struct sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const struct sock_fprog filter = {sizeof program / sizeof program[0], program};
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+}
+
+static void childless(const char *path) {
+  char b[64];
+  const int fd = open(path, O_RDONLY);
+  CHECK(fd >= 0);
+  change(append, path);
+  const int writer = open(path, O_WRONLY);
+  struct flock f = {.l_type = F_WRLCK};
+  CHECK(writer >= 0 && fcntl(writer, F_SETLK, &f) == 0);
+  forbid_children();
+  say("read", read(fd, b, 5), b);
+  say("pread", pread(fd, b, 5, 0), b);
+}
+
+static void readonly(const char *path, char **directories) {
+  char b[64];
+  const int fd = open(path, O_RDONLY), mapped = open(path, O_RDONLY);
+  FILE *stream = fopen(path, "r");
+  CHECK(fd >= 0 && mapped >= 0 && stream != NULL);
+  await(overwrite, path);
+  CHECK(unshare(CLONE_NEWNS) == 0 && mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+  for (char **d = directories; *d != NULL; d++)
+    CHECK(mount(*d, *d, NULL, MS_BIND, NULL) == 0 &&
+          mount("", *d, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0);
+  go();
+  const char *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, mapped, 0);
+  CHECK(map != MAP_FAILED);
+  printf("shared: %.11s\n", map);
+  look(fd, stream);
+  say("dup", read(dup(fd), b, 9), b);
+  say("after it", read(fd, b, 9), b);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc >= 3);
   const char *what = argv[1], *path = argv[2];
@@ -454,5 +557,8 @@ int main(int argc, char **argv) {
   if (strcmp(what, "crowded") == 0) crowded(path);
   if (strcmp(what, "signals") == 0) signals(path);
   if (strcmp(what, "aio") == 0) asynchronous(path);
+  if (strcmp(what, "confined") == 0) confined(path, argv[3], argv[4], argc > 5 ? argv[5] : NULL);
+  if (strcmp(what, "readonly") == 0) readonly(path, argv + 3);
+  if (strcmp(what, "childless") == 0) childless(path);
   return 0;
 }
