@@ -4,16 +4,18 @@ import CLinux
 ///
 /// Beside the lists of watched anchors (`WatchLists`) lies a file for each, its bell:
 /// `workdir/overlock/watchers/<shown inode>.<birth of the lower file>`. Who watches the anchor watches it in
-/// the same instance. A reader opens the bell just before the copy, and closes it just before the copy: so
-/// each ring says whose the next open is, or the next close.
+/// the same instance. A reader rings before he opens the copy and after that, before he closes it and
+/// after that: so each ring says whose the next open is, or the next close, until the other ring.
 ///
 /// Invariants:
 /// - It is made and removed under the turn of the identity, and lasts as long as a list names the anchor.
-/// - Between a ring and what it is of no other ring comes (a turn of its own kind), or inotify would merge
-///   the two. A killed reader's bell is closed by the kernel, before the copy.
-/// - A close that no open came before means that there was none.
+/// - A turn of its own kind keeps other rings out from between the two. Without the second, inotify would
+///   merge the reader's open or close with a program's that follows.
+/// - IN_OPEN, then IN_CLOSE_NOWRITE, are for the open: a killed reader's bell is closed by the kernel.
+///   IN_ACCESS, then IN_MODIFY, are for the close.
 ///
-/// Left out: a bell that this process may not open.
+/// Left out: a bell that this process may not open; the close of a reader who is killed in the call; a program's
+/// open or close between two rings, which inotify may merge.
 struct Bell {
   private let anchor: Anchor
   private let isApart: Bool
@@ -34,29 +36,51 @@ struct Bell {
     else { return nil }
   }
 
-  /// Opens the bell and does `body`, which opens the copy and must not wait. Returns the bell's
-  /// descriptor, or -1, and what `body` did. Errors: EMFILE, before `body`.
-  func ring(_ s: Scratch, _ body: () -> Int) throws(Errno) -> (Int32, Int) {
+  /// Does `body`, which opens the copy and must not wait, between two rings. Errors: EMFILE, before `body`.
+  func open(_ s: Scratch, _ body: () -> Int) throws(Errno) -> Int {
     let turn: Turn
     do throws(Errno) { turn = try take(s) } catch {
       if error.rawValue == EMFILE { throw error }
-      return (-1, body())
+      return body()
     }
     defer { turn.release() }
     var path = s.real
     try anchor.bell(into: &path)
-    let opened = unsafe lx_openat(
+    let bell = unsafe lx_openat(
       AT_FDCWD, path.cString, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0)
-    if opened == -Int(EMFILE) { throw Errno(rawValue: EMFILE) }
-    return (opened < 0 ? -1 : Int32(truncatingIfNeeded: opened), body())
+    if bell == -Int(EMFILE) { throw Errno(rawValue: EMFILE) }
+    defer { if bell >= 0 { _ = lx_close(Int32(truncatingIfNeeded: bell)) } }
+    return body()
   }
 
-  /// Closes the bell and the copy. -1: there is none.
-  func close(_ bell: Int32, _ copy: Int32, _ s: Scratch) {
-    let turn = bell >= 0 && copy >= 0 ? try? take(s) : nil
-    if bell >= 0 { _ = lx_close(bell) }
-    if copy >= 0 { _ = lx_close(copy) }
-    turn?.release()
+  /// Closes the copy between two rings.
+  func close(_ copy: Int32, _ s: Scratch) {
+    var path = s.real
+    guard let turn = try? take(s) else {
+      _ = lx_close(copy)
+      return
+    }
+    defer { turn.release() }
+    let isNamed = (try? anchor.bell(into: &path)) != nil
+    // One time of the two: for inotify an access, or a change of data.
+    let now = timespec(tv_sec: 0, tv_nsec: Bell.now)
+    let never = timespec(tv_sec: 0, tv_nsec: Bell.never)
+    if isNamed { Bell.touch(path, (now, never)) }
+    _ = lx_close(copy)
+    if isNamed { Bell.touch(path, (never, now)) }
+  }
+
+  // UTIME_NOW and UTIME_OMIT, which Swift does not import.
+  private static var now: Int { (1 << 30) - 1 }
+  private static var never: Int { (1 << 30) - 2 }
+
+  private static func touch(_ path: PathBuffer, _ times: (timespec, timespec)) {
+    var times = times
+    _ = unsafe withUnsafePointer(to: &times) { (p) in
+      unsafe lx_utimensat(
+        AT_FDCWD, path.terminated, UnsafeRawPointer(p).assumingMemoryBound(to: timespec.self),
+        AT_SYMLINK_NOFOLLOW)
+    }
   }
 
   private func take(_ s: Scratch) throws(Errno) -> Turn {

@@ -129,21 +129,13 @@ enum DataCall {
     let s = unsafe Scratch(address: call.pointee.scratch)
     let bell = unsafe bell(call, s)
     let flags = unsafe call.pointee.open_flags
-    var opened = 0
-    var rung: Int32 = -1
-    if let bell {
-      (rung, opened) = try bell.ring(s) { unsafe open(call, flags) }
-    } else {
-      opened = unsafe open(call, flags)
-    }
+    var opened = unsafe try bell?.open(s) { unsafe open(call, flags) } ?? open(call, flags)
     // A lease is being broken: whoever reads a file that he has open waits for nobody.
     if opened == -Int(EAGAIN) { opened = unsafe open(call, flags & ~O_NONBLOCK) }
     let upper = Int32(truncatingIfNeeded: opened)
-    defer {
-      if let bell { bell.close(rung, upper, s) } else if upper >= 0 { _ = lx_close(upper) }
-    }
     if opened == -Int(ENOENT) || opened == -Int(ELOOP) || opened == -Int(ENXIO) { return nil }
     try check(opened)
+    defer { if let bell { bell.close(upper, s) } else { _ = lx_close(upper) } }
     guard unsafe isCopy(upper, call) else { return nil }
     return unsafe try perform(call, on: upper)
   }

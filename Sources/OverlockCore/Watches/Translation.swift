@@ -108,11 +108,10 @@ enum Translation {
   private static func bell(_ entry: WatchTable.Entry, _ mask: UInt32) {
     if mask & UInt32(IN_OPEN) != 0 {
       entry.set(WatchTable.State.opening)
-    } else if entry.has(WatchTable.State.opening) {
-      // There was none.
-      entry.clear(WatchTable.State.opening)
-    } else {
+    } else if mask & UInt32(IN_ACCESS) != 0 {
       entry.set(WatchTable.State.closing)
+    } else {
+      entry.clear(WatchTable.State.opening | WatchTable.State.closing)
     }
   }
 

@@ -177,13 +177,13 @@ enum Watches {
   private static func watchBell(_ fd: Int32, _ mask: UInt32, _ anchor: Anchor, _ s: Scratch)
     -> Int32
   {
-    let use = UInt32(IN_OPEN | IN_CLOSE_NOWRITE)
+    let rings = UInt32(IN_OPEN | IN_CLOSE_NOWRITE | IN_ACCESS | IN_MODIFY | IN_DONT_FOLLOW)
     var path = s.real
-    guard mask & use != 0, (try? anchor.bell(into: &path)) != nil,
+    guard mask & UInt32(IN_OPEN | IN_CLOSE_NOWRITE) != 0, (try? anchor.bell(into: &path)) != nil,
       (try? anchor.makeBell(path)) != nil
     else { return 0 }
     Fault.step()
-    let wd = unsafe lx_inotify_add_watch(fd, path.cString, use | UInt32(IN_DONT_FOLLOW))
+    let wd = unsafe lx_inotify_add_watch(fd, path.cString, rings)
     return wd > 0 ? Int32(truncatingIfNeeded: wd) : 0
   }
 

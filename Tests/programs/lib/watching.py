@@ -184,6 +184,9 @@ def older():
     with open(os.dup(fd)) as stream:
         stream.read()
     say("a stream on a copy of it")
+    held = os.open("README", os.O_RDONLY)
+    os.lseek(fd, 0, os.SEEK_END)
+    os.close(held), say("between an open and a close of another")
     # A lock that a close would drop: the read is made in a child.
     fcntl.lockf(fd, fcntl.LOCK_SH), w.events(), opens.events()
     os.pread(fd, 1, 0), say("pread under a lock")
