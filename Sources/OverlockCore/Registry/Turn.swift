@@ -12,7 +12,7 @@ import CLinux
 ///
 /// Alone, with no other of them: the position of descriptors of one object (reading through them)
 ///                                                   range 2³³ + hash
-/// And so the bell of an anchor (`Bell`)                range 2³³ + 2³² + hash
+/// And so the bell of an anchor (`Bell`)             range 2³³ + 2³² + hash
 ///
 /// A forked child of another thread inherits the description: release therefore unlocks before it
 /// closes, and the child closes what `inFlight` names (`Turn.dropInherited`).
