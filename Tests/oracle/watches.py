@@ -51,7 +51,7 @@ def choose(rng, count):
         kind = rng.choices(
             ["watch", "unwatch", "ready", "drain", "read", "append", "create", "cut", "replace", "chmod", "touch",
              "rename", "unlink", "hold", "use", "drop"],
-            [8, 2, 5, 8, 5, 6, 4, 2, 2, 3, 2, 3, 2, 3, 4, 2])[0]
+            [8, 2, 5, 8, 5, 6, 4, 2, 2, 3, 2, 3, 2, 5, 9, 2])[0]
         if kind == "watch":
             mask = rng.choice([0xfff, 0xfff, rng.randrange(1, 0xfff), rng.randrange(0, 0x1000)])
             for flag, odds in ((ONESHOT, 6), (MASK_ADD, 5), (MASK_CREATE, 9), (ONLYDIR, 25), (EXCL, 9)):
@@ -105,7 +105,12 @@ class Worker:
             self.held[name] = os.open(name, os.O_RDONLY)
         elif kind == "use":
             if name in self.held:
-                os.pread(self.held[name], 1, 0)
+                # At a place, or on from the last: the second holds a turn of its own.
+                if name < other:
+                    os.pread(self.held[name], 1, 0)
+                else:
+                    os.lseek(self.held[name], 0, 0)
+                    os.read(self.held[name], 1)
         elif kind == "drop":
             self.drop(name)
 

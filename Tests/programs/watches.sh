@@ -41,6 +41,14 @@ like_plain "watchers from before and after a copy-up" <<'BODY'
 "$PYTHON" "$AUX/watching.py" again
 BODY
 
+like_plain "a read through a descriptor from before the copy-up is a read alone" <<'BODY'
+"$PYTHON" "$AUX/watching.py" older
+BODY
+
+like_plain "several such reads at once, and readers that are killed" <<'BODY'
+"$PYTHON" "$AUX/watching.py" together 3
+BODY
+
 like_plain "every way to read, with every size of buffer" <<'BODY'
 "$PYTHON" "$AUX/watching.py" buffers
 BODY

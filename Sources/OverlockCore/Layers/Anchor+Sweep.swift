@@ -1,6 +1,6 @@
 import CLinux
 
-/// Anchors that nobody has mapped or watches (`WatchLists`) any more.
+/// Anchors that nobody has mapped or watches (`WatchLists`) any more, and their bells.
 ///
 /// The kernel knows who has, also of processes that were killed: it grants a write lease on a file
 /// only to who is alone with it. They are looked for when another anchor is made and when a process
@@ -39,12 +39,18 @@ extension Overlay {
 
   /// Returns how many are left, or may be.
   private func removeUnusedAnchors(_ turn: Turn) -> Int {
-    var kept = sweepWatchLists()
+    sweepWatchLists() + removeUnused(Anchor.folder, turn)
+      + removeUnused(Overlay.watchListFolder, turn)
+  }
+
+  /// Of a folder's files that are named as anchors.
+  private func removeUnused(_ folder: StaticString, _ turn: Turn) -> Int {
+    var kept = 0
     do throws(Errno) {
       try withScratch { (s) throws(Errno) in
         var path = s.real
         try path.append(self.work)
-        try path.append(Anchor.folder)
+        try path.append(folder)
         let opened = unsafe lx_openat(
           AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
         if opened == -Int(ENOENT) { return }
@@ -53,6 +59,7 @@ extension Overlay {
         try path.append(slash)
         let length = path.count
         try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
+          if name.count != 33 { return true }
           path.count = length
           try path.append(name)
           if !self.removeIfUnused(path, turn) { kept += 1 }

@@ -14,10 +14,12 @@ import CLinux
 extension Overlay {
   private static var recordSize: Int { 16 }
 
+  static var watchListFolder: StaticString { "/watchers" }
+
   private func watchListFolder(into path: inout PathBuffer) throws(Errno) {
     path.count = 0
     try path.append(work)
-    try path.append("/watchers")
+    try path.append(Overlay.watchListFolder)
   }
 
   /// The path of this process's list, which is made if there is none.
@@ -103,6 +105,8 @@ extension Overlay {
         try path.append(slash)
         let length = path.count
         try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
+          // The others are bells.
+          if name.count != 16 { return true }
           path.count = length
           try path.append(name)
           return unsafe body(path, s2.spare)

@@ -105,6 +105,9 @@ enum DataCall {
   /// What the child says where what it opened was another object.
   private static var notThisOne: Int { -65537 }
 
+  /// Apart, and whoever watches takes the open for the program's.
+  private static var silently: Int32 { 2 }
+
   /// In the child.
   static func performApart(_ call: UnsafeMutablePointer<ovl_data_call>) {
     var room = Int32(0)
@@ -114,7 +117,11 @@ enum DataCall {
         return
       } catch {
         unsafe call.pointee.result = error.result
-        guard error.rawValue == EMFILE, unsafe makeRoom(&room, call) else { return }
+        guard error.rawValue == EMFILE else { return }
+        if unsafe makeRoom(&room, call) { continue }
+        // Without a bell it needs fewer.
+        if unsafe call.pointee.apart == silently { return }
+        unsafe call.pointee.apart = silently
       }
     }
   }
@@ -135,26 +142,37 @@ enum DataCall {
   private static func openAndPerform(
     _ call: UnsafeMutablePointer<ovl_data_call>
   ) throws(Errno) -> Int? {
-    let opened = unsafe open(call)
+    let s = unsafe Scratch(address: call.pointee.scratch)
+    let bell = unsafe bell(call, s)
+    let flags = unsafe call.pointee.open_flags
+    var opened = unsafe try bell?.open(s) { unsafe open(call, flags) } ?? open(call, flags)
+    // A lease is being broken: whoever reads a file that he has open waits for nobody.
+    if opened == -Int(EAGAIN) { opened = unsafe open(call, flags & ~O_NONBLOCK) }
     let upper = Int32(truncatingIfNeeded: opened)
     if opened == -Int(ENOENT) || opened == -Int(ELOOP) || opened == -Int(ENXIO) { return nil }
     try check(opened)
-    defer { _ = lx_close(upper) }
+    defer { if let bell { bell.close(upper, s) } else { _ = lx_close(upper) } }
     guard unsafe isCopy(upper, call) else { return nil }
     return unsafe try perform(call, on: upper)
   }
 
-  private static func open(_ call: UnsafeMutablePointer<ovl_data_call>) -> Int {
+  private static func bell(_ call: UnsafeMutablePointer<ovl_data_call>, _ s: Scratch) -> Bell? {
+    let apart = unsafe call.pointee.apart
+    if apart == silently { return nil }
+    return unsafe Bell(
+      Overlay(index: Int(call.pointee.overlay)), call.pointee.identity, lower: call.pointee.fd,
+      isApart: apart != 0, s)
+  }
+
+  private static func open(
+    _ call: UnsafeMutablePointer<ovl_data_call>, _ flags: Int32
+  ) -> Int {
     let path = unsafe call.pointee.path
-    var flags = unsafe call.pointee.open_flags
-    var r = unsafe lx_owner_open(path, flags)
+    let r = unsafe lx_owner_open(path, flags)
     // The copy of somebody else's file may be ours, or the other way round.
     if r == -Int(EPERM), flags & O_NOATIME != 0 {
-      flags &= ~O_NOATIME
-      r = unsafe lx_owner_open(path, flags)
+      return unsafe lx_owner_open(path, flags & ~O_NOATIME)
     }
-    // A lease is being broken: whoever reads a file that he has open waits for nobody.
-    if r == -Int(EAGAIN) { r = unsafe lx_owner_open(path, flags & ~O_NONBLOCK) }
     return r
   }
 

@@ -12,6 +12,7 @@ import CLinux
 ///
 /// Alone, with no other of them: the position of descriptors of one object (reading through them)
 ///                                                   range 2³³ + hash
+/// And so the bell of an anchor (`Bell`)             range 2³³ + 2³² + hash
 ///
 /// A forked child of another thread inherits the description: release therefore unlocks before it
 /// closes, and the child closes what `inFlight` names (`Turn.dropInherited`).
@@ -133,6 +134,11 @@ struct Turn {
   /// The turn at moving the position of descriptors of an object.
   func takePosition(_ ino: UInt64) throws(Errno) {
     try lock(Int64(1) << 32 + Turn.byte(ofIdentity: ino))
+  }
+
+  /// The turn at ringing the bell of an object.
+  func takeBell(_ ino: UInt64) throws(Errno) {
+    try lock(Int64(2) << 32 + Turn.byte(ofIdentity: ino))
   }
 
   private static func byte(ofIdentity ino: UInt64) -> Int64 {

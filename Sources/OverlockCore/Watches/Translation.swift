@@ -30,7 +30,7 @@ enum Translation {
       if mask & UInt32(IN_Q_OVERFLOW) != 0 { catchUp(table) }
       var shown = (wd, mask)
       if let entry = table.find(wd) {
-        guard let given = translate(fd, entry, isAnchor: entry.anchor == wd, mask) else {
+        guard let given = translate(fd, entry, wd, mask) else {
           gap = true
           continue
         }
@@ -85,13 +85,17 @@ enum Translation {
   }
 
   private static func translate(
-    _ fd: Int32, _ entry: WatchTable.Entry, isAnchor: Bool, _ mask: UInt32
+    _ fd: Int32, _ entry: WatchTable.Entry, _ source: Int32, _ mask: UInt32
   ) -> (Int32, UInt32)? {
-    if mask & UInt32(IN_IGNORED) != 0 { return ignored(fd, entry, isAnchor: isAnchor, mask) }
+    if mask & UInt32(IN_IGNORED) != 0 { return ignored(fd, entry, source, mask) }
     if entry.has(WatchTable.State.list | WatchTable.State.ended | WatchTable.State.ignored) {
       return nil
     }
-    let seen = isAnchor ? anchor(entry, mask) : lower(entry, mask)
+    if source == entry.bell {
+      bell(entry, mask)
+      return nil
+    }
+    let seen = source == entry.anchor ? anchor(entry, mask) : lower(entry, mask)
     guard let seen else { return nil }
     let wd = entry.lower
     if entry.mask & Watches.oneShot != 0 {
@@ -100,8 +104,27 @@ enum Translation {
     return (wd, seen)
   }
 
+  /// Whose the next open of the upper is, or the next close (`Bell`).
+  private static func bell(_ entry: WatchTable.Entry, _ mask: UInt32) {
+    if mask & UInt32(IN_OPEN) != 0 {
+      entry.set(WatchTable.State.opening)
+    } else if mask & UInt32(IN_ACCESS) != 0 {
+      entry.set(WatchTable.State.closing)
+    } else {
+      entry.clear(WatchTable.State.opening | WatchTable.State.closing)
+    }
+  }
+
   private static func anchor(_ entry: WatchTable.Entry, _ mask: UInt32) -> UInt32? {
     if entry.has(WatchTable.State.published) {
+      if mask & UInt32(IN_OPEN) != 0, entry.has(WatchTable.State.opening) {
+        entry.clear(WatchTable.State.opening)
+        return nil
+      }
+      if mask & UInt32(IN_CLOSE_NOWRITE) != 0, entry.has(WatchTable.State.closing) {
+        entry.clear(WatchTable.State.closing)
+        return nil
+      }
       // What was asked for over the program's wishes.
       let events = mask & ~(Watches.extra(UInt32(IN_OPEN)) & ~entry.mask)
       return events & 0xfff == 0 && mask & 0xfff != 0 ? nil : events
@@ -135,16 +158,20 @@ enum Translation {
     return entry.has(WatchTable.State.copying) && mask & reading != 0 ? nil : mask
   }
 
-  /// The end of one of the two watches: the program hears of one.
+  /// The end of one of the watches: the program hears of one.
   private static func ignored(
-    _ fd: Int32, _ entry: WatchTable.Entry, isAnchor: Bool, _ mask: UInt32
+    _ fd: Int32, _ entry: WatchTable.Entry, _ source: Int32, _ mask: UInt32
   ) -> (Int32, UInt32)? {
     let wd = entry.lower
-    let other = isAnchor ? WatchTable.State.lowerGone : WatchTable.State.anchorGone
-    entry.set(isAnchor ? WatchTable.State.anchorGone : WatchTable.State.lowerGone)
-    let isLast = entry.has(other)
+    let isAnchor = source == entry.anchor
+    let isBell = source == entry.bell
+    entry.set(
+      isBell
+        ? WatchTable.State.bellGone
+        : isAnchor ? WatchTable.State.anchorGone : WatchTable.State.lowerGone)
+    let isLast = entry.isGone
     defer { if isLast { entry.free() } }
-    if entry.has(WatchTable.State.list | WatchTable.State.ignored) { return nil }
+    if isBell || entry.has(WatchTable.State.list | WatchTable.State.ignored) { return nil }
     if entry.has(WatchTable.State.removed) {
       // The lower is removed first, if it is there.
       entry.set(WatchTable.State.ignored)
@@ -161,6 +188,7 @@ enum Translation {
     try? withScratch { (s) throws(Errno) in
       var path = s.real
       table.each { (entry) in
+        entry.clear(WatchTable.State.opening | WatchTable.State.closing)
         guard !entry.has(WatchTable.State.list | WatchTable.State.published),
           entry.overlay < Overlay.count
         else { return }

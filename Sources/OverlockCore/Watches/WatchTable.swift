@@ -3,7 +3,8 @@ import CLinux
 /// What this process knows of an inotify instance with watches on lower files.
 ///
 /// A watch of the program's on such a file is two of the kernel's: on the lower, whose watch descriptor
-/// the program has, and on the anchor. All other watches are the kernel's alone and have no entry.
+/// the program has, and on the anchor; where opening is reported a third, on the bell (`Bell`). All other
+/// watches are the kernel's alone and have no entry.
 ///
 /// Tables are private memory: one fixed reservation, never unmapped, so that a table which is given back
 /// under a thread that still reads it costs nothing but a wrong event. Words are atomic; an entry is in
@@ -32,6 +33,10 @@ import CLinux
     static var anchorGone: UInt32 { 64 }
     /// Not the program's: a watch on a list (`WatchLists`).
     static var list: UInt32 { 128 }
+    static var bellGone: UInt32 { 256 }
+    /// The next open of the upper is a reader's for one call, the next close too.
+    static var opening: UInt32 { 512 }
+    static var closing: UInt32 { 1024 }
   }
 
   @safe struct Entry {
@@ -45,9 +50,19 @@ import CLinux
     var state: UInt32 { unsafe UInt32(truncatingIfNeeded: at_load64(words + 1) >> 32) }
     func has(_ flag: UInt32) -> Bool { state & flag != 0 }
     /// What the anchor is of.
-    var overlay: Int { unsafe Int(truncatingIfNeeded: at_load64(words + 2)) }
+    var overlay: Int { unsafe Int(truncatingIfNeeded: at_load64(words + 2) & 0xffff_ffff) }
     var shown: UInt64 { unsafe at_load64(words + 3) }
     var birth: UInt64 { unsafe at_load64(words + 4) }
+
+    /// The watch descriptor of the bell; 0: there is none.
+    var bell: Int32 { unsafe Int32(truncatingIfNeeded: at_load64(words + 2) >> 32) }
+    func setBell(_ bell: Int32) {
+      unsafe at_store64(words + 2, UInt64(overlay) | UInt64(UInt32(bitPattern: bell)) << 32)
+    }
+    /// Whether the kernel has none of its watches any more.
+    var isGone: Bool {
+      has(State.lowerGone) && has(State.anchorGone) && (bell == 0 || has(State.bellGone))
+    }
 
     /// Opens of the lower by others since it was copied up, less their closes: in the state's upper half.
     var strangers: UInt32 { state >> 16 }
@@ -230,21 +245,24 @@ import CLinux
     if wd <= 0 { return nil }
     for i in 0..<min(Int(truncatingIfNeeded: unsafe at_load64(high)), WatchTable.capacity) {
       let entry = self[i]
-      if entry.isUsed, entry.lower == wd || entry.anchor == wd { return entry }
+      if entry.isUsed, entry.lower == wd || entry.anchor == wd || entry.bell == wd { return entry }
     }
     return nil
   }
 
   /// A new entry. Its watch descriptors are those of the kernel. Errors: ENOSPC.
   func add(
-    lower: Int32, anchor: Int32, mask: UInt32, state: UInt32 = 0, of object: Anchor? = nil
+    lower: Int32, anchor: Int32, bell: Int32 = 0, mask: UInt32, state: UInt32 = 0,
+    of object: Anchor? = nil
   ) throws(Errno) {
     for i in 0..<WatchTable.capacity {
       let entry = self[i]
       // Two threads that add at once: the place is taken with a watch descriptor that there is not.
       guard unsafe at_cas64(entry.words, 0, UInt64.max) != 0 else { continue }
       unsafe at_put64(entry.words + 1, UInt64(mask) | UInt64(state) << 32)
-      unsafe at_put64(entry.words + 2, UInt64(object?.overlay.index ?? 0))
+      unsafe at_put64(
+        entry.words + 2,
+        UInt64(object?.overlay.index ?? 0) | UInt64(UInt32(bitPattern: bell)) << 32)
       unsafe at_put64(entry.words + 3, object?.shown ?? 0)
       unsafe at_put64(entry.words + 4, object?.birth ?? 0)
       while true {

@@ -57,6 +57,12 @@ enum Watches {
       !entry.has(WatchTable.State.removed)
     else { return wd }
     note(entry, mask)
+    if entry.anchor == Int32(truncatingIfNeeded: wd), entry.bell != 0 {
+      // What tells a reader's open from the program's is asked for still; once is ours to count.
+      let flags = mask & ~(events | oneShot | maskAdd | UInt32(IN_MASK_CREATE))
+      let asked = entry.mask & events | extra(entry.mask)
+      _ = unsafe lx_inotify_add_watch(fd, real, flags | asked)
+    }
     return Int(entry.lower)
   }
 
@@ -117,6 +123,7 @@ enum Watches {
       var path = s.real
       try anchor.path(into: &path)
       _ = unsafe lx_inotify_add_watch(fd, path.cString, asked | extra(entry.mask))
+      if entry.bell == 0 { entry.setBell(watchBell(fd, entry.mask, anchor, s)) }
       return Int(wd)
     }
     do throws(Errno) {
@@ -162,7 +169,22 @@ enum Watches {
     let asked = mask & ~(oneShot | maskAdd | UInt32(IN_MASK_CREATE))
     let second = try unsafe check(lx_inotify_add_watch(fd, path.cString, asked | extra(mask)))
     try table.add(
-      lower: wd, anchor: Int32(truncatingIfNeeded: second), mask: mask & kept, of: anchor)
+      lower: wd, anchor: Int32(truncatingIfNeeded: second),
+      bell: watchBell(fd, mask, anchor, s), mask: mask & kept, of: anchor)
+  }
+
+  /// A watch on the anchor's bell, if the program is told of opens or closes. 0: there is none.
+  private static func watchBell(_ fd: Int32, _ mask: UInt32, _ anchor: Anchor, _ s: Scratch)
+    -> Int32
+  {
+    let rings = UInt32(IN_OPEN | IN_CLOSE_NOWRITE | IN_ACCESS | IN_MODIFY | IN_DONT_FOLLOW)
+    var path = s.real
+    guard mask & UInt32(IN_OPEN | IN_CLOSE_NOWRITE) != 0, (try? anchor.bell(into: &path)) != nil,
+      (try? anchor.makeBell(path)) != nil
+    else { return 0 }
+    Fault.step()
+    let wd = unsafe lx_inotify_add_watch(fd, path.cString, rings)
+    return wd > 0 ? Int32(truncatingIfNeeded: wd) : 0
   }
 
   /// inotify_rm_watch(2), or `OVL_PASS`.
@@ -180,6 +202,9 @@ enum Watches {
     entry.set(state)
     if !entry.has(WatchTable.State.lowerGone) { _ = lx_inotify_rm_watch(fd, entry.lower) }
     if !entry.has(WatchTable.State.anchorGone) { _ = lx_inotify_rm_watch(fd, entry.anchor) }
+    if entry.bell != 0, !entry.has(WatchTable.State.bellGone) {
+      _ = lx_inotify_rm_watch(fd, entry.bell)
+    }
   }
 
   /// A descriptor is a copy of another.

@@ -1,7 +1,9 @@
 """A watcher of files, for the checks of watches. Commands: see the functions at the end."""
 
 import ctypes
+import fcntl
 import os
+import resource
 import select
 import signal
 import struct
@@ -236,6 +238,78 @@ def killed(count):
             wrong += 1
             print(name, got)
     print(f"{wrong} of {count} wrong")
+
+
+def older():
+    """Who reads through a descriptor from before the copy-up is seen to read, and to do nothing else."""
+    fd = os.open("README", os.O_RDONLY)
+    w, opens, other_file = Watcher(), Watcher(), Watcher()
+    w.add("README")
+    opens.add("README", 0x20), other_file.add("big")
+    other("echo more >>README; echo more >>big")
+
+    def say(what):
+        print(what, *(e for _, e in w.events()), "| opens:", *(e for _, e in opens.events()),
+              "| other:", *(e for _, e in other_file.events()))
+
+    say("copied up")
+    os.pread(fd, 1, 0), say("pread")
+    os.read(fd, 1), say("read")
+    os.sendfile(os.open("/dev/null", os.O_WRONLY), fd, 0, 1), say("sendfile")
+    with open(os.dup(fd)) as stream:
+        stream.read()
+    say("a stream on a copy of it")
+    held = os.open("README", os.O_RDONLY)
+    os.lseek(fd, 0, os.SEEK_END)
+    os.close(held), say("between an open and a close of another")
+    # A lock that a close would drop: the read is made in a child.
+    fcntl.lockf(fd, fcntl.LOCK_SH), w.events(), opens.events()
+    os.pread(fd, 1, 0), say("pread under a lock")
+    fcntl.lockf(fd, fcntl.LOCK_UN), w.events(), opens.events()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (other_file.fd + 1, limits[1]))
+    os.pread(fd, 1, 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    say("pread at RLIMIT_NOFILE")
+    other("cat README >/dev/null"), say("cat")
+    # Several masks, one of them set when the file was copied up.
+    w.add("README", 0x11), os.pread(fd, 1, 0), say("no OPEN asked for")
+    w.add("README", 1), os.pread(fd, 1, 0), say("ACCESS alone")
+    w.add("README", 0x80000021), os.pread(fd, 1, 0), os.pread(fd, 1, 0), say("once")
+
+
+def together(readers):
+    """Several read at once through descriptors from before the copy-up, and some are killed."""
+    fd = os.open("README", os.O_RDONLY)
+    w = Watcher()
+    w.add("README")
+    other("echo more >>README")
+    w.events()
+
+    def start(count):
+        pid = os.fork()
+        if pid == 0:
+            while count:
+                os.pread(fd, 1, 0)
+                count -= 1
+            os._exit(0)
+        return pid
+
+    for pid in [start(300) for _ in range(int(readers))]:
+        os.waitpid(pid, 0)
+    print({e for _, e in w.events()})
+    wrong = 0
+    for i in range(60):
+        pid = start(-1)
+        os.pread(fd, 1, 0)
+        for _ in range(i * 37 % 4000):
+            pass
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        w.events()
+        other("cat README >/dev/null")
+        wrong += [e for _, e in w.events()] != ["OPEN", "ACCESS", "CLOSE_NOWRITE"]
+    print(wrong, "wrong after a kill")
 
 
 if __name__ == "__main__":
