@@ -296,3 +296,21 @@ mkdir mine/d && ln sticky/own mine/d/own && chmod 600 mine/d/own && stat -c '%a 
 rm sticky/own && rmdir mine/root-dir && rm -rf mine/d && ls sticky mine
 echo x >sticky/new && rm sticky/new
 BODY
+
+if needs_program "user: a watcher whose umask takes the owner's rights" python3; then
+  cp "$HERE/lib/watching.py" "$AUX/watching.py"
+  VIEW=${VIEW/'%U:%G'/owner} ignoring='  -> $' like_plain "user: a watcher whose umask takes the owner's rights" <<'BODY'
+cd base/mine
+umask 0777
+"$PYTHON" - "$AUX" <<'PYTHON'
+import os
+import sys
+sys.path.insert(0, sys.argv[1])
+import watching
+watch, old = watching.Watcher(), os.open("own", os.O_RDONLY)
+watch.add("own")
+watching.other("chmod 640 own; echo more >>own")
+print(os.read(old, 4), watch.events())
+PYTHON
+BODY
+fi

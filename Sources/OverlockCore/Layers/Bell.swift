@@ -109,6 +109,8 @@ extension Anchor {
     let opened = unsafe lx_openat(
       AT_FDCWD, path.terminated, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
     if opened == -Int(EEXIST) { return }
-    _ = lx_close(Int32(truncatingIfNeeded: try check(opened)))
+    let fd = Int32(truncatingIfNeeded: try check(opened))
+    defer { _ = lx_close(fd) }
+    _ = lx_fchmod(fd, 0o600)
   }
 }

@@ -29,7 +29,11 @@ extension Overlay {
     let folder = path.count
     if unsafe list.pointee.made == 0 {
       let r = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)
-      if r != -Int(EEXIST) { try check(r) }
+      if r != -Int(EEXIST) {
+        try check(r)
+        // Whatever the umask.
+        _ = unsafe lx_fchmodat(AT_FDCWD, path.cString, 0o700)
+      }
       unsafe list.pointee.name = registry?.nextSequence() ?? lx_realtime_ns()
     }
     try path.append(slash)
@@ -41,6 +45,7 @@ extension Overlay {
         AT_FDCWD, path.cString, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600))
     let fd = Int32(truncatingIfNeeded: opened)
     defer { _ = lx_close(fd) }
+    _ = lx_fchmod(fd, 0o600)
     guard unsafe lx_mmap(4096, PROT_READ, MAP_SHARED, fd) != nil else {
       path.count = folder
       throw .noMemory
