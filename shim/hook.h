@@ -241,8 +241,6 @@ int ovl_pclose_ours(FILE *stream, int *status);
 
 /* FIONREAD of an inotify instance with watches of ours: more than nothing where there is something to read. */
 int ovl_queued_events(int fd, int *bytes);
-/* A system call by which the process confines itself (seccomp.c). */
-long ovl_confine(long n, long a, long b, long c, long d, long e);
 
 /* What the loader must find in a new program's environment, learned at start. */
 struct ovl_inherited {

@@ -15,11 +15,9 @@
 #include <process.h>
 
 #include <linux/openat2.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 /* What the hooks do not have as one function. */
 
@@ -317,13 +315,6 @@ static long by_socket(long n, long a, long b, long c, long d, long e, long f, lo
   return 1;
 }
 
-static long by_confinement(long n, long a, long b, long c, long d, long e, long *result) {
-  const int is_seccomp = n == SYS_seccomp && (a == SECCOMP_SET_MODE_STRICT || a == SECCOMP_SET_MODE_FILTER);
-  if (!is_seccomp && !(n == SYS_prctl && a == PR_SET_SECCOMP)) return 0;
-  *result = ovl_confine(n, a, b, c, d, e);
-  return 1;
-}
-
 static long by_mapping(long n, long a, long b, long c, long d, long e, long f, long *result) {
   if (n != SYS_mmap) return 0;
   *result = (long)ovl_hook_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f);
@@ -340,8 +331,7 @@ __attribute__((noinline)) static long route(long n, long a, long b, long c, long
   return by_path(n, a, b, c, d, e, result) || by_descriptor(n, a, b, c, result) ||
          legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
          by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result) ||
-         by_data(n, a, b, c, d, e, f, result) || by_sync(n, a, result) ||
-         by_confinement(n, a, b, c, d, e, result);
+         by_data(n, a, b, c, d, e, f, result) || by_sync(n, a, result);
 }
 
 struct answer {

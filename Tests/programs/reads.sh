@@ -142,8 +142,3 @@ pread: Cannot allocate memory" <<'BODY'
 "$AUX/reads" childless README
 BODY
 fi
-
-gcc -O1 -Wall "$HERE/lib/seccomp.c" -o "$AUX/seccomp"
-like_plain "a process that confines itself with seccomp reads on" <<'BODY'
-"$AUX/seccomp"
-BODY

@@ -344,10 +344,6 @@ void ovl_data_apart(void *call);
 /* SYS_fsync or SYS_fdatasync of a directory, SYS_syncfs of anything: on the upper. The result, or OVL_PASS: the
  * kernel's own call on the descriptor is to be made. */
 long ovl_synchronize(int fd, long number);
-/* Before the process asks for a seccomp mode, and after it was granted: from then on the calls above make no system
- * call of their own. */
-void ovl_confinement_prepare(void);
-void ovl_confinement_begin(void);
 /* ---- watches ---------------------------------------------------------------------------------- */
 
 /* inotify_add_watch(2): a watch descriptor or -errno; never OVL_PASS. */

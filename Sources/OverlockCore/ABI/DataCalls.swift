@@ -3,7 +3,6 @@ import CLinux
 @c(ovl_data_is_here)
 public func ovlDataIsHere(_ fd: Int32) -> Int32 {
   var entry = DescriptorTable.entry(fd)
-  if Confinement.isActive { return 1 }
   if !entry.isKnown {
     entry = DescriptorObject.identify(fd)
     if !entry.isKnown {
@@ -36,9 +35,3 @@ public func ovlDataApart(_ call: UnsafeMutableRawPointer?) {
 public func ovlSynchronize(_ fd: Int32, _ number: Int) -> Int {
   bordered { () throws(Errno) in try Synchronize.run(fd, number) }
 }
-
-@c(ovl_confinement_prepare)
-public func ovlConfinementPrepare() { Confinement.prepare() }
-
-@c(ovl_confinement_begin)
-public func ovlConfinementBegin() { Confinement.begin() }

@@ -13,7 +13,6 @@
  *                          the process can no longer reach FILE by its name: HOW is `chroot`, into DIR, or
  *                          `setuid`. OTHER is changed then
  *   reads childless FILE   no process can be started; there are record locks on FILE
- *   reads inherited FD     what childless goes on with
  *   reads readonly FILE DIR…
  *                          FILE is changed by another process for which the DIRs are not read-only
  *
@@ -515,8 +514,8 @@ static void forbid_children(void) {
   CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
 }
 
-/* The filter is set for the program that comes after: of its own a process thinks that it kills. */
 static void childless(const char *path) {
+  char b[64];
   const int fd = open(path, O_RDONLY);
   CHECK(fd >= 0);
   change(append, path);
@@ -524,14 +523,6 @@ static void childless(const char *path) {
   struct flock f = {.l_type = F_WRLCK};
   CHECK(writer >= 0 && fcntl(writer, F_SETLK, &f) == 0);
   forbid_children();
-  char number[16];
-  snprintf(number, sizeof number, "%d", fd);
-  execl("/proc/self/exe", "reads", "inherited", number, NULL);
-  exit(1);
-}
-
-static void inherited(int fd) {
-  char b[64];
   say("read", read(fd, b, 5), b);
   say("pread", pread(fd, b, 5, 0), b);
 }
@@ -569,6 +560,5 @@ int main(int argc, char **argv) {
   if (strcmp(what, "confined") == 0) confined(path, argv[3], argv[4], argc > 5 ? argv[5] : NULL);
   if (strcmp(what, "readonly") == 0) readonly(path, argv + 3);
   if (strcmp(what, "childless") == 0) childless(path);
-  if (strcmp(what, "inherited") == 0) inherited(atoi(path));
   return 0;
 }
