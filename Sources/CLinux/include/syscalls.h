@@ -351,6 +351,17 @@ static inline int lx_is_interrupted(uint64_t mask) {
   }
   return 0;
 }
+/* With all signals blocked: handles those that are pending and that `mask` lets through. 1: one of them ends a
+ * waiting call. */
+static inline int lx_let_signals_in(uint64_t mask) {
+  uint64_t pending = 0;
+  lx_call6(SYS_rt_sigpending, LX_CAST(&pending), 8, 0, 0, 0, 0);
+  if ((pending & ~mask) == 0) return 0;
+  const int interrupted = lx_is_interrupted(mask);
+  lx_restore_signals(mask);
+  (void)lx_block_signals();
+  return interrupted;
+}
 static inline void lx_pause(long ns) {
   const struct timespec when = {.tv_sec = 0, .tv_nsec = ns};
   (void)lx_call6(SYS_nanosleep, LX_CAST(&when), 0, 0, 0, 0, 0);
