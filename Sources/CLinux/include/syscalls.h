@@ -351,6 +351,13 @@ static inline int lx_is_interrupted(uint64_t mask) {
   }
   return 0;
 }
+/* What a seccomp filter is told of the architecture (linux/audit.h). */
+#if defined(__x86_64__)
+#define OVL_AUDIT_ARCH 0xc000003eu
+#else
+#define OVL_AUDIT_ARCH 0xc00000b7u
+#endif
+
 /* With all signals blocked: handles those that are pending and that `mask` lets through. 1: one of them ends a
  * waiting call. */
 static inline int lx_let_signals_in(uint64_t mask) {
