@@ -239,6 +239,9 @@ extern size_t ovl_lent_size OVL_HIDDEN;
 /* 1 if the stream was made by our popen (and is then closed with its exit status in *status). */
 int ovl_pclose_ours(FILE *stream, int *status);
 
+/* seccomp(2) by number. */
+long ovl_seccomp(long operation, long flags, long filter);
+
 /* FIONREAD of an inotify instance with watches of ours: more than nothing where there is something to read. */
 int ovl_queued_events(int fd, int *bytes);
 

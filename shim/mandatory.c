@@ -1,4 +1,4 @@
-/* Mandatory locks: calls that change data. (Those that read: mandatory_reads.c; stdio: mandatory_streams.c; O_TRUNC
+/* Mandatory locks: calls that change data. (Those that read: reads.c, data.c; stdio: mandatory_streams.c; O_TRUNC
  * and truncate are the core's.)
  *
  * The position that a write is asked for at is the descriptor's also with O_APPEND, as in the kernel. */

@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 /* What the hooks do not have as one function. */
 
@@ -321,6 +322,17 @@ static long by_mapping(long n, long a, long b, long c, long d, long e, long f, l
   return 1;
 }
 
+static long by_filter(long n, long a, long b, long c, long d, long e, long *result) {
+  switch (n) {
+  case SYS_prctl:
+    if ((int)a != PR_SET_SECCOMP) return 0;
+    *result = ovl_hook_prctl((int)a, b, c, d, e);
+    return 1;
+  case SYS_seccomp: *result = ovl_seccomp(a, b, c); return 1;
+  default: return 0;
+  }
+}
+
 /* 1: the call was one of ours. Kept out of the hook, whose own frame must be a plain jump's. */
 __attribute__((noinline)) static long route(long n, long a, long b, long c, long d, long e, long f,
                                             long *result) {
@@ -331,7 +343,8 @@ __attribute__((noinline)) static long route(long n, long a, long b, long c, long
   return by_path(n, a, b, c, d, e, result) || by_descriptor(n, a, b, c, result) ||
          legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
          by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result) ||
-         by_data(n, a, b, c, d, e, f, result) || by_sync(n, a, result);
+         by_data(n, a, b, c, d, e, f, result) || by_sync(n, a, result) ||
+         by_filter(n, a, b, c, d, e, result);
 }
 
 struct answer {

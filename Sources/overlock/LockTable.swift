@@ -93,7 +93,8 @@ struct LockTable: Encodable, Equatable {
 }
 
 extension [LockTable.Lock] {
-  /// Who waits for a lock on the other inode of an object: behind every lock that is in the way.
+  /// Who waits for a lock on the other inode of an object, or (`mand`) to read or write: behind every lock that is in
+  /// the way.
   mutating func add(_ waiters: [InspectedOverlay.Waiter], of overlay: String) {
     for waiter in waiters {
       let kind =
@@ -104,7 +105,7 @@ extension [LockTable.Lock] {
         }
       let blocking = indices.filter { index in
         let lock = self[index]
-        return lock.overlay == overlay && lock.inode == waiter.inode && lock.contested
+        return lock.overlay == overlay && lock.inode == waiter.inode
           && (lock.kind == KernelLock.Kind.flock.name) == (kind == .flock)
           && (lock.mode == "write" || waiter.isExclusive)
           && lock.start <= waiter.end ?? .max && waiter.start <= lock.end ?? .max

@@ -378,6 +378,71 @@ PY
 "$PYTHON" "$OUT/bad.py"; rm "$OUT/bad.py"
 BODY
 
+cat >"$AUX/small.py" <<'PY'
+# Each call in a process that may not make files bigger than a few bytes: what it returns, or what kills it.
+import ctypes, errno, os, resource, signal
+libc = ctypes.CDLL(None, use_errno=True)
+rang = []
+def attempt(name, limit, call, handler=signal.SIG_DFL):
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGXFSZ, handler)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            said = call() or "done"
+        except OSError as e:
+            said = errno.errorcode[e.errno]
+        for _ in range(9): pass  # lets Python run the handler
+        # To a pipe: a file has a limit.
+        os.write(1, f"{name}: {said}{' and a signal' * len(rang)}\n".encode())
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFSIGNALED(status):
+        os.write(1, f"{name}: {signal.Signals(os.WTERMSIG(status)).name}\n".encode())
+def watch():
+    fd = libc.inotify_init1(0)
+    if libc.inotify_add_watch(fd, b"src/u1.c", 2) < 0:
+        raise OSError(ctypes.get_errno(), "")
+def own():
+    fd = os.open("new", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"more than one")
+    os.write(fd, b"more")
+def blocked():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGXFSZ})
+    try:
+        os.chmod("README", 0o600)
+    except OSError:
+        return "pending" if signal.SIGXFSZ in signal.sigpending() else "nothing is pending"
+    return "changed"
+attempt("chmod", 1, lambda: os.chmod("README", 0o600))
+attempt("chmod, handled", 1, lambda: os.chmod("README", 0o600), lambda *a: rang.append(1))
+attempt("chmod, blocked", 1, blocked)
+attempt("open for writing", 1, lambda: os.close(os.open("README", os.O_WRONLY | os.O_APPEND)))
+attempt("watch", 0, watch)
+attempt("maps", 0, lambda: open("/proc/self/maps").readline() == "")
+attempt("unlink", 0, lambda: os.unlink("src/u2.c"))
+attempt("mkdir", 0, lambda: os.mkdir("made"))
+attempt("own write", 1, own)
+attempt("own write, handled", 1, own, lambda *a: rang.append(1))
+attempt("own truncate", 1000, lambda: os.truncate("src/u3.c", 2000))
+attempt("own truncate, handled", 1000, lambda: os.truncate("src/u3.c", 2000), lambda *a: rang.append(1))
+PY
+place
+says "what the overlay writes for itself raises no SIGXFSZ" "chmod: EFBIG
+chmod, handled: EFBIG
+chmod, blocked: nothing is pending
+open for writing: EFBIG
+watch: ENOSPC
+maps: done
+unlink: done
+mkdir: done
+own write: SIGXFSZ
+own write, handled: EFBIG and a signal
+own truncate: SIGXFSZ
+own truncate, handled: EFBIG and a signal" <<'BODY'
+"$PYTHON" "$AUX/small.py" | cat
+BODY
+
 cat >"$AUX/high.py" <<'PY'
 import fcntl, os, resource, subprocess
 # As high as this machine lets a process go.

@@ -62,6 +62,19 @@ like_plain "asynchronous reads show what another process wrote" <<'BODY'
 "$AUX/reads" aio README
 BODY
 
+gcc -O1 -Wall "$HERE/lib/confined.c" -o "$AUX/confined"
+like_plain "seccomp that kills: reads go on after strict mode, and after a filter" <<'BODY'
+for mode in strict filter; do
+  for way in prctl syscall; do
+    echo "input of $mode" | "$AUX/confined" $mode $way many/100.txt 'echo more >>src/u1.c' 2>&1 || echo "status $?"
+    echo "input of $mode" | "$AUX/confined" $mode $way numbers 'echo more >>src/u1.c' 2>&1 || echo "status $?"
+  done
+done
+for way in prctl syscall; do
+  echo "input" | "$AUX/confined" lenient $way many/99.txt 'echo more >>many/99.txt'
+done
+BODY
+
 # Written through the overlay by one process, followed by another that has had it open all the time.
 like_plain "tail -f prints the lines that another process appends" <<'BODY'
 tail ---disable-inotify -f -s .05 -n 1 README >seen &

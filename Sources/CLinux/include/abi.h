@@ -140,6 +140,10 @@ long ovl_realpath(const char *path, char *buffer, size_t size);
 /* To be called before the kernel closes or replaces the descriptor / after it made a copy. */
 void ovl_fd_closing(int fd);
 void ovl_fd_closing_range(unsigned first, unsigned last);
+/* Before the process gives a seccomp filter (NULL: strict mode) to itself. 1: with it a look at a descriptor kills;
+ * the second is to be called if the filter was taken. */
+int ovl_confining(const void *filter);
+void ovl_confined(void);
 /* A descriptor came from another process. */
 void ovl_fd_received(int fd);
 void ovl_fd_duplicated(int from, int to);

@@ -53,6 +53,22 @@ static inline long lx_call6(long n, long a, long b, long c, long d, long e, long
 
 #define LX_CAST(x) ((long)(x))
 
+/* A call that writes what the program has not asked for. A file that may not get so big (RLIMIT_FSIZE) is EFBIG: the
+ * SIGXFSZ with it, which is the calling thread's and there when the call returns, is taken away. */
+__attribute__((noinline, unused)) static long lx_unasked(long n, long a, long b, long c, long d, long e) {
+  const uint64_t limit = 1ULL << (SIGXFSZ - 1);
+  const struct timespec none = {0, 0};
+  uint64_t old = 0, pending = 0;
+  lx_call6(SYS_rt_sigprocmask, SIG_BLOCK, LX_CAST(&limit), LX_CAST(&old), 8, 0, 0);
+  const int was_blocked = (old & limit) != 0;
+  if (was_blocked) lx_call6(SYS_rt_sigpending, LX_CAST(&pending), 8, 0, 0, 0, 0);
+  const long r = lx_call6(n, a, b, c, d, e, 0);
+  if (r == -EFBIG && (pending & limit) == 0)
+    lx_call6(SYS_rt_sigtimedwait, LX_CAST(&limit), 0, LX_CAST(&none), 8, 0, 0);
+  if (!was_blocked) lx_call6(SYS_rt_sigprocmask, SIG_UNBLOCK, LX_CAST(&limit), 0, 8, 0, 0);
+  return r;
+}
+
 /* A call on a path, which may be longer than the kernel takes if it is one of ours (longpath.h). */
 static inline long lx_at(long n, int d, const char *p, long a, long b, long c) {
   const long r = lx_call6(n, d, LX_CAST(p), a, b, c, 0);
@@ -86,10 +102,10 @@ static inline long lx_pread(int fd, void *b, size_t n, long o) {
   return lx_call6(SYS_pread64, fd, LX_CAST(b), (long)n, o, 0, 0);
 }
 static inline long lx_pwrite(int fd, const void *b, size_t n, long o) {
-  return lx_call6(SYS_pwrite64, fd, LX_CAST(b), (long)n, o, 0, 0);
+  return lx_unasked(SYS_pwrite64, fd, LX_CAST(b), (long)n, o, 0);
 }
 static inline long lx_write(int fd, const void *b, size_t n) {
-  return lx_call6(SYS_write, fd, LX_CAST(b), (long)n, 0, 0, 0);
+  return lx_unasked(SYS_write, fd, LX_CAST(b), (long)n, 0, 0);
 }
 static inline long lx_lseek(int fd, long o, int w) {
   return lx_call6(SYS_lseek, fd, o, w, 0, 0, 0);
@@ -184,13 +200,13 @@ static inline long lx_truncate(const char *p, long n) {
   return lx_plain(SYS_truncate, p, n, 0, 0, 0);
 }
 static inline long lx_ftruncate(int fd, long n) {
-  return lx_call6(SYS_ftruncate, fd, n, 0, 0, 0, 0);
+  return lx_unasked(SYS_ftruncate, fd, n, 0, 0, 0);
 }
 static inline long lx_fallocate(int fd, int m, long o, long n) {
-  return lx_call6(SYS_fallocate, fd, m, o, n, 0, 0);
+  return lx_unasked(SYS_fallocate, fd, m, o, n, 0);
 }
 static inline long lx_copy_file_range(int i, int64_t *io, int o, int64_t *oo, size_t n) {
-  return lx_call6(SYS_copy_file_range, i, LX_CAST(io), o, LX_CAST(oo), (long)n, 0);
+  return lx_unasked(SYS_copy_file_range, i, LX_CAST(io), o, LX_CAST(oo), (long)n);
 }
 static inline long lx_ioctl(int fd, unsigned long r, unsigned long a) {
   return lx_call6(SYS_ioctl, fd, (long)r, (long)a, 0, 0, 0);
@@ -350,6 +366,24 @@ static inline int lx_is_interrupted(uint64_t mask) {
     if ((action.flags & SA_RESTART) == 0) return 1;
   }
   return 0;
+}
+/* What a seccomp filter is told of the architecture (linux/audit.h). */
+#if defined(__x86_64__)
+#define OVL_AUDIT_ARCH 0xc000003eu
+#else
+#define OVL_AUDIT_ARCH 0xc00000b7u
+#endif
+
+/* With all signals blocked: handles those that are pending and that `mask` lets through. 1: one of them ends a
+ * waiting call. */
+static inline int lx_let_signals_in(uint64_t mask) {
+  uint64_t pending = 0;
+  lx_call6(SYS_rt_sigpending, LX_CAST(&pending), 8, 0, 0, 0, 0);
+  if ((pending & ~mask) == 0) return 0;
+  const int interrupted = lx_is_interrupted(mask);
+  lx_restore_signals(mask);
+  (void)lx_block_signals();
+  return interrupted;
 }
 static inline void lx_pause(long ns) {
   const struct timespec when = {.tv_sec = 0, .tv_nsec = ns};

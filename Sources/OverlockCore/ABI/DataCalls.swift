@@ -2,6 +2,7 @@ import CLinux
 
 @c(ovl_data_is_here)
 public func ovlDataIsHere(_ fd: Int32) -> Int32 {
+  if Confinement.isOn { return 1 }
   var entry = DescriptorTable.entry(fd)
   if !entry.isKnown {
     entry = DescriptorObject.identify(fd)

@@ -81,26 +81,14 @@ enum Mandatory {
     return question.l_type == Int16(F_UNLCK) ? nil : max(question.l_pid, 0)
   }
 
-  /// The kernel's queue is for those who want a lock: who has none of his own to lose there takes it for a moment.
-  /// For others, and where the lock is on the other inode of the object, a look every few milliseconds.
+  /// A look every few milliseconds: the kernel's queue is for those who want a lock, and who gives one back that he
+  /// took there for a moment gives back what another thread has taken meanwhile.
   private static func wait(_ fd: Int32, _ range: inout flock) throws(Errno) {
+    let mask = lx_block_signals()
+    defer { lx_restore_signals(mask) }
     var rounds: UInt32 = 0
-    while true {
-      var isAcross = false
-      if case .across = Locks.course(fd, record: false) { isAcross = true }
-      if !isAcross, !Apart.isNeeded {
-        try unsafe check(lx_lock(fd, F_SETLKW, &range))
-        var free = range
-        free.l_type = Int16(F_UNLCK)
-        try unsafe check(lx_lock(fd, F_SETLK, &free))
-        if try holder(fd, range) == nil { return }
-        continue
-      }
-      let mask = lx_block_signals()
-      let interrupted = lx_is_interrupted(mask) != 0
-      defer { lx_restore_signals(mask) }
-      if interrupted { throw Errno(rawValue: EINTR) }
-      guard file(fd) != nil, let holder = try holder(fd, range) else { return }
+    while file(fd) != nil, let holder = try holder(fd, range) {
+      if lx_let_signals_in(mask) != 0 { throw Errno(rawValue: EINTR) }
       try look(fd, &range, holder, rounds)
       rounds &+= 1
     }

@@ -4,6 +4,7 @@ import CLinux
 enum DescriptorObject {
   /// What a descriptor is that nobody here opened: asked once, then known.
   static func identify(_ fd: Int32) -> DescriptorTable.Entry {
+    if Confinement.isOn { return .plain }
     var st = stat()
     guard unsafe lx_fstat(fd, &st) == 0, st.type == S_IFREG || st.type == S_IFDIR else {
       return .unknown
@@ -12,6 +13,7 @@ enum DescriptorObject {
   }
 
   static func identify(_ fd: Int32, _ device: UInt64, isDirectory: Bool) -> DescriptorTable.Entry {
+    if Confinement.isOn { return .plain }
     var isLayer = false
     for i in 0..<Overlay.count {
       let overlay = Overlay(index: i)
@@ -67,7 +69,9 @@ enum DescriptorObject {
   static func standing(
     _ fd: Int32, _ entry: DescriptorTable.Entry, _ s: Scratch
   ) throws(Errno) -> Standing {
-    guard entry.isOurs, entry.isLower, entry.overlay < Overlay.count else { return .current }
+    guard entry.isOurs, entry.isLower, entry.overlay < Overlay.count, !Confinement.isOn else {
+      return .current
+    }
     let registry = Overlay(index: entry.overlay).registry
     let count = registry?.copyUps ?? 0
     // Before the look: what is being copied up at this moment is gone from there only when it shows.

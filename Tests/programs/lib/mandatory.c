@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,6 +186,41 @@ static void circle(pid_t pid) {
   close(fd);
 }
 
+struct writer {
+  int fd;
+  long result;
+  pid_t thread;
+};
+
+static void *writes(void *argument) {
+  struct writer *w = argument;
+  __atomic_store_n(&w->thread, gettid(), __ATOMIC_RELEASE);
+  w->result = pwrite(w->fd, "01234567890123456789", 20, 0);
+  return NULL;
+}
+
+/* One thread waits to write where another takes the process's first lock meanwhile, which must stay. */
+static void threads(void) {
+  struct writer w = {.fd = open(file, O_RDWR)};
+  pthread_t thread;
+  pid_t waits;
+  tell('w');
+  if (pthread_create(&thread, NULL, writes, &w) != 0) exit(1);
+  while ((waits = __atomic_load_n(&w.thread, __ATOMIC_ACQUIRE)) == 0 || state_of(waits) != 'S') {}
+  say("lock meanwhile", set(w.fd, F_SETLK, F_WRLCK, 0, 5));
+  tell('u');
+  pthread_join(thread, NULL);
+  printf("writer: %ld\n", w.result);
+  fflush(stdout);
+  const pid_t other = fork();
+  if (other == 0) {
+    say("other's lock", set(open(file, O_RDWR), F_SETLK, F_WRLCK, 0, 5));
+    _exit(0);
+  }
+  waitpid(other, NULL, 0);
+  close(w.fd);
+}
+
 int main(int argc, char **argv) {
   file = argv[1];
   const int never = argc > 2 && strcmp(argv[2], "never") == 0;
@@ -204,6 +240,10 @@ int main(int argc, char **argv) {
     tell(kinds[i].order);
     each(fd, wfd);
     tell('u');
+  }
+  if (!never) {
+    printf("-- threads\n");
+    threads();
   }
   printf("-- own lock\n");
   say("lock", set(wfd, F_SETLK, F_WRLCK, 10, 10));

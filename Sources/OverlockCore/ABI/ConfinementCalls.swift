@@ -1,0 +1,14 @@
+import CLinux
+
+@c(ovl_confining)
+public func ovlConfining(_ filter: UnsafeRawPointer?) -> Int32 {
+  if let filter = unsafe filter, unsafe !Confinement.kills(filter) { return 0 }
+  Confinement.identifyAll()
+  return 1
+}
+
+@c(ovl_confined)
+public func ovlConfined() {
+  // What a vfork child does to itself is not its parent's.
+  if !Loan.isActive { unsafe ovl_self()!.pointee.confined = 1 }
+}
