@@ -29,7 +29,7 @@ struct LibraryTokenTests {
   private func withOptional(
     _ text: String?, _ body: (UnsafePointer<CChar>?) throws -> Void
   ) throws {
-    guard let text else { return try unsafe body(nil) }
+    guard let text else { return try body(nil) }
     try unsafe text.withCString { try unsafe body($0) }
   }
 

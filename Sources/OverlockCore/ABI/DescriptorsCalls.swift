@@ -72,36 +72,46 @@ private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay,
   return (overlay, node)
 }
 
+private enum Answer { case own, removed, copied }
+
+/// Whether a descriptor's own attributes are right, are those of an object without a name, or were replaced by
+/// `showCopy`, which finds the copy's real path in `real2`.
+private func nameOrCopy(
+  _ fd: Int32, _ entry: DescriptorTable.Entry,
+  _ showCopy: (Overlay, Node, Scratch) throws(Errno) -> Void
+) -> Answer {
+  guard entry.isLower else { return .own }
+  if DescriptorObject.isCurrent(fd, entry) { return entry.has(OVL_FD_GONE) ? .removed : .own }
+  var answer = Answer.own
+  _ = bordered { () throws(Errno) in
+    try withScratch { (s) throws(Errno) -> Int in
+      switch try DescriptorObject.standing(fd, entry, s) {
+      case .current: break
+      case .removed: answer = .removed
+      case .upper(let overlay, let node):
+        try showCopy(overlay, node, s)
+        answer = .copied
+      }
+      return 0
+    }
+  }
+  return answer
+}
+
 @c(ovl_fd_fix_stat)
 public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   guard let st = unsafe st else { return }
   let entry = DescriptorTable.entry(fd)
-  var removed = false
-  if entry.isLower, DescriptorObject.isCurrent(fd, entry) {
-    removed = entry.has(OVL_FD_GONE)
-  } else if entry.isLower {
-    let r = bordered { () throws(Errno) in
-      try withScratch { (s) throws(Errno) -> Int in
-        switch try DescriptorObject.standing(fd, entry, s) {
-        case .current: return 0
-        case .removed:
-          removed = true
-          return 0
-        case .upper(let overlay, let node):
-          try unsafe check(
-            lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
-          unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
-          return 1
-        }
-      }
-    }
-    if r == 1 { return }
+  let standing = nameOrCopy(fd, entry) { (overlay, node, s) throws(Errno) in
+    try unsafe check(lx_fstatat(AT_FDCWD, s.real2.unterminated, st, AT_SYMLINK_NOFOLLOW))
+    unsafe PathStat.fix(overlay, node, &st.pointee, s.real2.unterminated)
   }
+  if standing == .copied { return }
   guard
     let (overlay, found) = unsafe subject(fd, st.pointee.device, st.pointee.st_mode)
   else { return }
   var node = found
-  if removed { node.flags |= Node.removed }
+  if standing == .removed { node.flags |= Node.removed }
   unsafe fix(fd, overlay, node, &st.pointee)
 }
 
@@ -159,31 +169,16 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
   let device =
     (major & 0xfff) << 8 | (major & ~0xfff) << 32 | (minor & 0xff) | (minor & ~0xff) << 12
   let entry = DescriptorTable.entry(fd)
-  var removed = false
-  if entry.isLower, DescriptorObject.isCurrent(fd, entry) {
-    removed = entry.has(OVL_FD_GONE)
-  } else if entry.isLower {
-    let r = bordered { () throws(Errno) in
-      try withScratch { (s) throws(Errno) -> Int in
-        switch try DescriptorObject.standing(fd, entry, s) {
-        case .current: return 0
-        case .removed:
-          removed = true
-          return 0
-        case .upper(let overlay, let node):
-          let mask = unsafe buffer.load(as: UInt32.self)
-          try unsafe check(
-            lx_statx(AT_FDCWD, s.real2.unterminated, AT_SYMLINK_NOFOLLOW, mask, buffer))
-          unsafe fixStatx(overlay, node, buffer, s.real2.unterminated)
-          return 1
-        }
-      }
-    }
-    if r == 1 { return }
+  let standing = nameOrCopy(fd, entry) { (overlay, node, s) throws(Errno) in
+    let mask = unsafe buffer.load(as: UInt32.self)
+    try unsafe check(
+      lx_statx(AT_FDCWD, s.real2.unterminated, AT_SYMLINK_NOFOLLOW, mask, buffer))
+    unsafe fixStatx(overlay, node, buffer, s.real2.unterminated)
   }
+  if standing == .copied { return }
   guard let (overlay, found) = subject(fd, device, mode) else { return }
   var node = found
-  if removed { node.flags |= Node.removed }
+  if standing == .removed { node.flags |= Node.removed }
   var st = stat()
   st.st_mode = mode
   st.st_uid = UInt32.max
