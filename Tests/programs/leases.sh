@@ -99,6 +99,41 @@ stat -c %a README
 wait "$holder"
 BODY
 
+  # The holder interrupts who waits for it; one who has record locks waits in another way.
+  like_plain "who waits for a lease to be broken is interrupted by a signal" <<'BODY'
+"$PYTHON" - <<'PY'
+import fcntl, os, signal
+
+class Interrupted(Exception):
+    pass
+
+def interrupted(*_):
+    raise Interrupted
+
+opener = os.getpid()
+ready, say = os.pipe()
+for name in "README", "src/u1.c":
+    holder = os.fork()
+    if holder == 0:
+        signal.signal(signal.SIGIO, lambda *_: os.kill(opener, signal.SIGUSR1))
+        fcntl.fcntl(os.open(name, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        os.write(say, b"x")
+        while True:
+            signal.pause()
+    os.read(ready, 1)
+    signal.signal(signal.SIGUSR1, interrupted)
+    before = os.stat(name).st_size
+    try:
+        os.open(name, os.O_WRONLY | os.O_TRUNC)
+        print("opened")
+    except Interrupted:
+        print("interrupted", os.stat(name).st_size == before)
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    fcntl.lockf(os.open("big", os.O_RDWR), fcntl.LOCK_EX)
+PY
+BODY
+
   place
   says "the mark of a lease goes with the first writer after it, also after a SIGKILL" $'held\n1\n0' <<'BODY'
 . "$AUX/functions"

@@ -151,6 +151,8 @@ enum LeaseBreaker {
     }
     // The close here would drop the process's record locks on the origin, and a wait in a child would be deaf to
     // signals: so the child only asks.
+    let mask = lx_block_signals()
+    defer { lx_restore_signals(mask) }
     while true {
       let r: Int
       do throws(Errno) {
@@ -162,10 +164,7 @@ enum LeaseBreaker {
         try gone(r)
         return
       }
-      let mask = lx_block_signals()
-      let interrupted = lx_is_interrupted(mask) != 0
-      lx_restore_signals(mask)
-      if interrupted { throw Errno(rawValue: EINTR) }
+      if lx_let_signals_in(mask) != 0 { throw Errno(rawValue: EINTR) }
       lx_pause(1_000_000)
     }
   }
