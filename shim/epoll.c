@@ -6,7 +6,8 @@
  * something else is put there.
  *
  * Left out: instances that share their data word with another descriptor, and those in an epoll in an epoll, of
- * which the kernel's events are reported. */
+ * which the kernel's events are reported; in a forked child an event that was kept, which is in nobody's queue until
+ * the next one comes. */
 
 #include "hook.h"
 #include "wait.h"

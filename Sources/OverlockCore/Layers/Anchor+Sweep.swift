@@ -47,24 +47,9 @@ extension Overlay {
   private func removeUnused(_ folder: StaticString, _ turn: Turn) -> Int {
     var kept = 0
     do throws(Errno) {
-      try withScratch { (s) throws(Errno) in
-        var path = s.real
-        try path.append(self.work)
-        try path.append(folder)
-        let opened = unsafe lx_openat(
-          AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-        if opened == -Int(ENOENT) { return }
-        let fd = Int32(truncatingIfNeeded: try check(opened))
-        defer { _ = lx_close(fd) }
-        try path.append(slash)
-        let length = path.count
-        try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
-          if name.count != 33 { return true }
-          path.count = length
-          try path.append(name)
-          if !self.removeIfUnused(path, turn) { kept += 1 }
-          return true
-        }
+      try eachEntry(of: folder) { (path) throws(Errno) in
+        if path.view.name.count == 33, !self.removeIfUnused(path, turn) { kept += 1 }
+        return true
       }
     } catch { kept += 1 }
     return kept

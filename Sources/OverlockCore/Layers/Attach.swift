@@ -191,19 +191,9 @@ extension Overlay {
   /// Whether a folder of the workdir holds anything, or may: one that cannot be read does.
   func hasEntries(_ folder: StaticString) -> Bool {
     var any = false
-    let looked: ()? = try? withScratch { (s) throws(Errno) in
-      var path = s.real
-      try path.append(self.work)
-      try path.append(folder)
-      let opened = unsafe lx_openat(
-        AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-      if opened == -Int(ENOENT) { return }
-      let fd = Int32(truncatingIfNeeded: try check(opened))
-      defer { _ = lx_close(fd) }
-      try DirectoryReader.each(fd, s) { (_, _, _) throws(Errno) in
-        any = true
-        return false
-      }
+    let looked: ()? = try? eachEntry(of: folder) { (_) throws(Errno) in
+      any = true
+      return false
     }
     return any || looked == nil
   }

@@ -157,22 +157,9 @@ extension Overlay {
 
   /// Nobody is in the overlay who could have such a descriptor.
   func forgetStandIns() {
-    try? withScratch { (s) throws(Errno) in
-      var folder = s.real2
-      try folder.append(self.work)
-      try folder.append("/removed")
-      let opened = try unsafe check(
-        lx_openat(AT_FDCWD, folder.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
-      let fd = Int32(truncatingIfNeeded: opened)
-      defer { _ = lx_close(fd) }
-      try folder.append(slash)
-      let length = folder.count
-      try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
-        folder.count = length
-        try folder.append(name)
-        try? self.removeStaged(folder)
-        return true
-      }
+    try? eachEntry(of: "/removed") { (path) throws(Errno) in
+      try? self.removeStaged(path)
+      return true
     }
   }
 }

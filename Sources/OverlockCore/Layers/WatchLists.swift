@@ -100,22 +100,9 @@ extension Overlay {
   /// Calls `body` with every list's path and memory to read it into, until it says false.
   private func eachWatchList(_ body: (PathBuffer, UnsafeMutablePointer<UInt8>) -> Bool) {
     try? withScratch { (s) throws(Errno) in
-      try withScratch { (s2) throws(Errno) in
-        var path = s.real
-        try self.watchListFolder(into: &path)
-        let opened = try unsafe check(
-          lx_openat(AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
-        let fd = Int32(truncatingIfNeeded: opened)
-        defer { _ = lx_close(fd) }
-        try path.append(slash)
-        let length = path.count
-        try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
-          // The others are bells.
-          if name.count != 16 { return true }
-          path.count = length
-          try path.append(name)
-          return unsafe body(path, s2.spare)
-        }
+      try self.eachEntry(of: Overlay.watchListFolder) { (path) throws(Errno) in
+        // The others are bells.
+        path.view.name.count != 16 ? true : unsafe body(path, s.spare)
       }
     }
   }

@@ -110,6 +110,30 @@ extension Overlay {
     if path.count == 0 { try path.append(slash) }
   }
 
+  /// Calls `body` with the path of every entry of a folder of `workdir/overlock`, until it says false. A folder
+  /// that is not there has none.
+  func eachEntry(
+    of folder: StaticString, _ body: (PathBuffer) throws(Errno) -> Bool
+  ) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var path = s.real
+      try path.append(self.work)
+      try path.append(folder)
+      let opened = unsafe lx_openat(
+        AT_FDCWD, path.cString, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+      if opened == -Int(ENOENT) { return }
+      let fd = Int32(truncatingIfNeeded: try check(opened))
+      defer { _ = lx_close(fd) }
+      try path.append(slash)
+      let length = path.count
+      try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
+        path.count = length
+        try path.append(name)
+        return try body(path)
+      }
+    }
+  }
+
   /// Makes a whiteout under a staging name. On an upper that takes no device nodes: the kernel's
   /// xattr form, which needs `opaque=x` on the directory that it goes to.
   ///

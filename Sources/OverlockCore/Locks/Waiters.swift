@@ -1,7 +1,8 @@
 import CLinux
 
 /// Who waits for a lock on the other inode of an object, or (`Mandatory`) to read or write: the kernel shows nobody in
-/// its queue (/proc/locks), since nobody sleeps there. For people who look (`overlock locks`), and to find circles (`Deadlock`).
+/// its queue (/proc/locks), since nobody sleeps there. For people who look (`overlock locks`), and to find circles
+/// (`Deadlock`).
 ///
 /// Slots of seven words: the process, when it looked last (nanoseconds of the real-time clock), the inode number
 /// that the object shows, what is asked for, first and last byte, who holds it. A slot whose process does not look any more
