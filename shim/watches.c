@@ -29,6 +29,16 @@ ssize_t ovl_read_watches(int fd, void *buffer, size_t size) {
   if (r < 0) r = ovl_result(r);
   while (r == 0) {
     r = NEXT(read)(fd, buffer, size);
+    if (r < 0 && errno == EINVAL && size >= sizeof(struct inotify_event)) {
+      /* What has no room may be a longer event that the program is not to see. */
+      ovl_watch_read_end(fd);
+      const int is_any = ovl_watch_settle(fd);
+      r = ovl_watch_read_begin(fd, buffer, size);
+      if (r == 0 && is_any) r = -EINVAL;
+      r = ovl_result(r);
+      if (r > 0) ovl_set_errno(before);
+      continue;
+    }
     if (r <= 0) break;
     r = ovl_watch_translate(fd, buffer, (size_t)r);
     if (r > 0) ovl_set_errno(before);
@@ -40,7 +50,7 @@ ssize_t ovl_read_watches(int fd, void *buffer, size_t size) {
 int ovl_queued_events(int fd, int *bytes) {
   (void)ovl_watch_settle(fd);
   const int r = NEXT(ioctl)(fd, FIONREAD, bytes);
-  if (r == 0 && ovl_watch_keeps(fd)) *bytes += (int)sizeof(struct inotify_event);
+  if (r == 0) *bytes += ovl_watch_keeps(fd);
   return r;
 }
 

@@ -8,9 +8,9 @@ inotify_rm_watch, poll, select and FIONREAD.
 
     watches.py [--library PATH] [--seed N] [--runs N] [--operations N]
 
-Prints the seed of what differs; --seed replays it, or starts a row of --runs. Left out, since they do differ (README, Limits): watches
-on directories, names of hard-link groups, the removal of a file that somebody has open, descriptors that
-are older than the watch, and a watch that is changed before its events are read.
+Prints the seed of what differs; --seed replays it, or starts a row of --runs. Left out, since they do differ (README, Limits):
+names of hard-link groups, the removal of a file that somebody has open, descriptors that are older than the watch,
+and a watch that is changed before its events are read. Directories: watch_directories.py.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import sys
 import tempfile
 import termios
 
+libc = ctypes.CDLL(None, use_errno=True)
 NAMES = ["a", "b", "c", "d", "e", "f"]
 EVENTS = {1: "ACCESS", 2: "MODIFY", 4: "ATTRIB", 8: "CLOSE_WRITE", 16: "CLOSE_NOWRITE", 32: "OPEN",
           0x400: "DELETE_SELF", 0x800: "MOVE_SELF", 0x2000: "UNMOUNT", 0x8000: "IGNORED"}
@@ -137,14 +138,13 @@ class Watcher:
     """Two instances; watch descriptors are told by the order in which they first came."""
 
     def __init__(self):
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.fds = [self.libc.inotify_init1(os.O_NONBLOCK) for _ in range(2)]
+        self.fds = [libc.inotify_init1(os.O_NONBLOCK) for _ in range(2)]
         self.labels = [{}, {}]
         self.made = [[], []]
         self.streams = {}
 
     def watch(self, i, name, mask):
-        wd = self.libc.inotify_add_watch(self.fds[i], name.encode(), ctypes.c_uint32(mask))
+        wd = libc.inotify_add_watch(self.fds[i], name.encode(), ctypes.c_uint32(mask))
         if wd < 0:
             return errno.errorcode[ctypes.get_errno()]
         if wd not in self.labels[i]:
@@ -156,7 +156,7 @@ class Watcher:
         if not self.made[i]:
             return "none"
         wd = self.made[i][which % len(self.made[i])]
-        r = self.libc.inotify_rm_watch(self.fds[i], wd)
+        r = libc.inotify_rm_watch(self.fds[i], wd)
         return "ok" if r == 0 else errno.errorcode[ctypes.get_errno()]
 
     def ready(self, by):
@@ -181,16 +181,20 @@ class Watcher:
                     break
                 at = 0
                 while at < len(data):
-                    wd, mask, _, length = struct.unpack_from("iIII", data, at)
-                    at += 16 + length
+                    wd, _, _, length = struct.unpack_from("iIII", data, at)
                     label = self.labels[i].get(wd, f"{i}.unknown {wd}")
                     stream = self.streams.setdefault(label, [])
-                    if not stream or stream[-1] != words(mask):
-                        stream.append(words(mask))
+                    event = self.hear(label, data, at)
+                    at += 16 + length
+                    if not stream or stream[-1] != event:
+                        stream.append(event)
         return "drained"
 
+    def hear(self, label, data, at):
+        return words(struct.unpack_from("iIII", data, at)[1])
 
-def inside(seed, operations):
+
+def inside(seed, operations, choose, worker, watcher):
     """Runs in the world, in its directory; prints what was seen."""
     steps = choose(random.Random(seed), operations)
     pipes = []
@@ -200,11 +204,11 @@ def inside(seed, operations):
             os.close(request[1]), os.close(answer[0])
             for r, a in pipes:
                 r.close(), a.close()
-            Worker().serve(os.fdopen(request[0]), os.fdopen(answer[1], "w"))
+            worker().serve(os.fdopen(request[0]), os.fdopen(answer[1], "w"))
             os._exit(0)
         os.close(request[0]), os.close(answer[1])
         pipes.append((os.fdopen(request[1], "w"), os.fdopen(answer[0])))
-    watcher = Watcher()
+    watcher = watcher()
 
     def ask(who, *what):
         pipes[who][0].write(json.dumps(what) + "\n")
@@ -231,43 +235,37 @@ def inside(seed, operations):
 
 # ---- the two worlds -------------------------------------------------------------------------------
 
-def fill(directory, rng, split):
+def fill(places, rng, where):
+    """The files, each in one of the places: the same whatever `where` draws."""
     for name in NAMES[:5]:
         data = b"x" * rng.choice([0, 1, 5000])
-        where = rng.choice(split) if split else directory
-        with open(os.path.join(where, name), "wb") as f:
+        # Half of them on the second lower, few in the upper.
+        place = where.choice(places[:2] * 2 + places[2:])
+        with open(os.path.join(place, name), "wb") as f:
             f.write(data)
 
 
-def run(arguments, directory, environment):
-    me = [sys.executable, os.path.abspath(__file__), "--inside"] + [str(a) for a in arguments]
+def run(script, arguments, directory, environment):
+    me = [sys.executable, script, "--inside"] + [str(a) for a in arguments]
     r = subprocess.run(me, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
     if r.returncode != 0:
         return {"results": [], "streams": {}, "died": r.stderr[-600:] or r.returncode}
     return json.loads(r.stdout)
 
 
-def compare(seed, operations, library):
+def compare(seed, operations, library, script, choose, fill):
     top = tempfile.mkdtemp(prefix="watches-")
     try:
         places = {n: os.path.join(top, n) for n in ("plain", "l1", "l2", "upper", "work", "registry")}
         for place in places.values():
             os.mkdir(place)
         os.chmod(places["registry"], 0o700)
-        rng = random.Random(seed)
-        fill(places["plain"], rng, None)
-        rng = random.Random(seed)
-        # The same draws, and where each goes from another source.
-        where = random.Random(seed + 1)
-        for name in NAMES[:5]:
-            data = b"x" * rng.choice([0, 1, 5000])
-            layer = where.choice(["l1", "l1", "l2", "l2", "upper"])
-            with open(os.path.join(places[layer], name), "wb") as f:
-                f.write(data)
-        plain = run((seed, operations), places["plain"], dict(os.environ))
+        fill([places["plain"]], random.Random(seed), random.Random(seed + 1))
+        fill([places[n] for n in ("l1", "l2", "upper")], random.Random(seed), random.Random(seed + 1))
+        plain = run(script, (seed, operations), places["plain"], dict(os.environ))
         options = (f"lowerdir={places['l1']}:{places['l2']},upperdir={places['upper']},"
                    f"workdir={places['work']},target={places['l1']},registry={places['registry']}")
-        overlay = run((seed, operations), places["l1"],
+        overlay = run(script, (seed, operations), places["l1"],
                       dict(os.environ, LD_PRELOAD=library, OVERLOCK=options))
     finally:
         shutil.rmtree(top)
@@ -287,9 +285,9 @@ def compare(seed, operations, library):
     return None
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    here = os.path.dirname(os.path.abspath(__file__))
+def main(script, choose, worker, watcher, fill, about):
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    here = os.path.dirname(script)
     parser.add_argument("--library", default=os.path.join(here, "../../.build/release/liboverlock.so"))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--runs", type=int, help="100, or with --seed 1")
@@ -297,19 +295,19 @@ def main():
     parser.add_argument("--inside", nargs=2, type=int, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.inside:
-        return inside(*a.inside)
+        return inside(*a.inside, choose, worker, watcher)
     library = os.path.realpath(a.library)
     first = a.seed if a.seed is not None else random.SystemRandom().randrange(1 << 32)
     seeds = range(first, first + (a.runs or (100 if a.seed is None else 1)))
     failed = 0
     for seed in seeds:
-        difference = compare(seed, a.operations, library)
+        difference = compare(seed, a.operations, library, script, choose, fill)
         if difference:
             failed += 1
-            print(f"seed {seed}: {difference}")
+            print(f"seed {seed}: {difference}", flush=True)
     print(f"{len(seeds)} runs from seed {first}, {failed} differ")
     sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
-    main()
+    main(os.path.abspath(__file__), choose, Worker, Watcher, fill, __doc__)

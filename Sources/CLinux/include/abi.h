@@ -366,7 +366,7 @@ void ovl_watch_read_end(int fd);
 /* Takes what the program is not to see from the front of the queue. 1: there is an event for it. Waits for
  * nothing. */
 int ovl_watch_settle(int fd);
-/* 1: an event is kept for the next read. */
+/* Bytes of events that are kept for the next read. */
 int ovl_watch_keeps(int fd);
 /* Makes the kernel, too, call such a descriptor readable. */
 void ovl_watch_raise(int fd);

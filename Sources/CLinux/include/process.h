@@ -162,6 +162,7 @@ struct ovl_process {
 struct ovl_watch_list {
   uint32_t made; /* 1: this process has one; a forked child has not */
   uint32_t used; /* records */
+  uint32_t directories; /* and of the list of directories */
   uint64_t name;
 };
 struct ovl_watching {

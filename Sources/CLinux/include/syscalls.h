@@ -316,6 +316,10 @@ static inline void *lx_mmap(size_t n, int prot, int flags, int fd) {
 static inline long lx_munmap(void *p, size_t n) {
   return lx_call6(SYS_munmap, LX_CAST(p), (long)n, 0, 0, 0, 0);
 }
+/* Private memory is zeros again. */
+static inline long lx_discard(void *p, size_t n) {
+  return lx_call6(SYS_madvise, LX_CAST(p), (long)n, 4 /* MADV_DONTNEED */, 0, 0, 0);
+}
 /* Blocks every signal; gives the old mask. A change of several steps must not be interrupted by a
  * handler that changes the same directory. */
 static inline uint64_t lx_block_signals(void) {

@@ -27,12 +27,7 @@ public func ovlWatchReadBegin(
 ) -> Int {
   guard let table = WatchTable.of(fd) else { return 0 }
   table.beginReading()
-  guard let kept = table.keptEvent else { return 0 }
-  guard let buffer = unsafe buffer, size >= 16 else { return -Int(EINVAL) }
-  unsafe buffer.storeBytes(of: kept.0, as: UInt64.self)
-  unsafe buffer.storeBytes(of: kept.1, toByteOffset: 8, as: UInt64.self)
-  table.keptEvent = nil
-  return 16
+  return unsafe Translation.takeKept(table, buffer, size)
 }
 
 @c(ovl_watch_read_end)
@@ -42,7 +37,7 @@ public func ovlWatchReadEnd(_ fd: Int32) { WatchTable.of(fd)?.endReading() }
 public func ovlWatchSettle(_ fd: Int32) -> Int32 { Translation.settle(fd) ? 1 : 0 }
 
 @c(ovl_watch_keeps)
-public func ovlWatchKeeps(_ fd: Int32) -> Int32 { WatchTable.of(fd)?.keptEvent != nil ? 1 : 0 }
+public func ovlWatchKeeps(_ fd: Int32) -> Int32 { Int32(WatchTable.of(fd)?.keptCount ?? 0) }
 
 @c(ovl_watch_raise)
 public func ovlWatchRaise(_ fd: Int32) { WatchTable.of(fd)?.raiseKept(fd) }

@@ -40,7 +40,7 @@ extension Overlay {
   /// Returns how many are left, or may be.
   private func removeUnusedAnchors(_ turn: Turn) -> Int {
     sweepWatchLists() + removeUnused(Anchor.folder, turn)
-      + removeUnused(Overlay.watchListFolder, turn)
+      + removeUnused(Overlay.watchListFolder, turn) + removeUnusedMarkerFolders(turn)
   }
 
   /// Of a folder's files that are named as anchors.

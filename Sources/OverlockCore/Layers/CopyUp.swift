@@ -127,6 +127,10 @@ extension Overlay {
         try anchor?.reclaim(staged)
         try self.removeAnchor(staged)
         Fault.step()
+        // The lower is read for the copy alone.
+        var markers = Markers(self)
+        if st.type == S_IFREG || st.type == S_IFDIR { markers.name(rel, .reading) }
+        defer { markers.end() }
         if let anchor, isWatched,
           try self.copyUpInPlace(
             anchor, rel, from: source, st, look, staged, &turn, isRunning: isRunning)
@@ -264,6 +268,10 @@ extension Overlay {
     try upperPath(rel.parent, into: &parent)
     var before = stat()
     try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &before, AT_SYMLINK_NOFOLLOW))
+    var markers = Markers(self)
+    markers.name(rel, .names)
+    markers.attributes(of: rel.parent)
+    defer { markers.end() }
     try markImpure(parent)
     Fault.step()
     let change = NameChange(self, directory: look.directory, name: look.hash)

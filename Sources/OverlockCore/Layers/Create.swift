@@ -13,7 +13,7 @@ extension Overlay {
   /// - Errors: EEXIST the name exists; and as `make`.
   func create(
     _ rel: PathView, directory: Bool = false, mode: UInt32 = 0o7777, isNew: Bool = true,
-    _ make: (UnsafePointer<CChar>) -> Int
+    opens: Bool = false, _ make: (UnsafePointer<CChar>) -> Int
   ) throws(Errno) -> Int {
     try changing(rel, missing: true, epoch: false) { (c) throws(Errno) -> Int in
       guard c.look.node.kind == .none else { throw .exists }
@@ -22,6 +22,10 @@ extension Overlay {
       if !c.look.node.has(Node.whiteout) { return try unsafe check(make(c.upper.cString)) }
       var staged = c.s2.staging
       try self.stage(.create, turn: c.look.directory, into: &staged)
+      var markers = Markers(self)
+      let kind: Meaning = directory ? .creation | .ofDirectory : .creation
+      markers.name(c.rel, .names | kind | (opens ? .opening : .names))
+      defer { markers.end() }
       let result = try unsafe check(make(staged.cString))
       Fault.step()
       do throws(Errno) {
@@ -38,6 +42,9 @@ extension Overlay {
           try unsafe check(
             lx_renameat2(AT_FDCWD, staged.cString, AT_FDCWD, c.upper.cString, 0))
           Fault.step()
+          if opens, markers.isAny {
+            unsafe self.showOpen(c.upper.cString, Int32(truncatingIfNeeded: result))
+          }
         }
       } catch {
         try? self.removeStaged(staged)
@@ -89,11 +96,28 @@ extension Overlay {
     _ = try unsafe create(rel) { unsafe lx_symlinkat(target, AT_FDCWD, $0) }
   }
 
+  /// A file that was opened under a staging name is opened once more where it is, for who watches the directory: its
+  /// close is not told.
+  private func showOpen(_ path: UnsafePointer<CChar>, _ made: Int32) {
+    let flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
+    var again = unsafe lx_openat(AT_FDCWD, path, O_RDONLY | flags, 0)
+    if again == -Int(EACCES) { again = unsafe lx_openat(AT_FDCWD, path, O_WRONLY | flags, 0) }
+    if again == -Int(EACCES) {
+      // The maker's own mode keeps him out.
+      var st = stat()
+      guard unsafe lx_fstat(made, &st) == 0 else { return }
+      _ = lx_fchmod(made, st.st_mode & 0o7777 | 0o400)
+      again = unsafe lx_openat(AT_FDCWD, path, O_RDONLY | flags, 0)
+      _ = lx_fchmod(made, st.st_mode & 0o7777)
+    }
+    if again >= 0 { _ = lx_close(Int32(truncatingIfNeeded: again)) }
+  }
+
   /// A new regular file, opened. Errors: EEXIST somebody made it meanwhile.
   func createFile(_ rel: PathView, flags: Int32, mode: UInt32) throws(Errno) -> Int {
     var opened = -1
     do throws(Errno) {
-      return try unsafe create(rel, mode: mode) {
+      return try unsafe create(rel, mode: mode, opens: true) {
         opened = unsafe lx_openat(AT_FDCWD, $0, flags | O_CREAT | O_EXCL, mode)
         return opened
       }

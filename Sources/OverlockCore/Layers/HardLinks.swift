@@ -236,6 +236,10 @@ extension Overlay {
         var parent = s2.real2
         try self.upperPath(rel.parent, into: &parent)
         try unsafe check(lx_fstatat(AT_FDCWD, parent.cString, &st, AT_SYMLINK_NOFOLLOW))
+        var markers = Markers(self)
+        markers.name(rel, .names)
+        markers.attributes(of: rel.parent)
+        defer { markers.end() }
         try self.markImpureChecked(rel.parent, parent)
         Fault.step()
         var index = s2.link
@@ -338,10 +342,18 @@ extension Overlay {
     try copyUpParents(rel)
     var parent = s.rest
     try upperPath(rel.parent, into: &parent)
+    var markers = Markers(self)
+    markers.attributes(of: rel.parent)
+    defer { markers.end() }
     try markImpureChecked(rel.parent, parent)
   }
 
   private func linkOverWhiteout(_ source: PathBuffer, _ c: Change) throws(Errno) {
+    var markers = Markers(self)
+    markers.name(c.rel, .names | .creation)
+    // Its count of links is noted.
+    markers.object(at: source.view, .attributes)
+    defer { markers.end() }
     var staged = c.s2.staging
     try stage(.create, turn: c.look.directory, into: &staged)
     let difference = try unsafe expectLink(source.cString, staged)

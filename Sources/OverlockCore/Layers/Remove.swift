@@ -17,6 +17,10 @@ extension Overlay {
       if node.layer > 0 { try self.checkSticky(c.rel, c.s) }
       let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)
       let noted = self.lastName(c)
+      var markers = Markers(self)
+      markers.name(c.rel, .names | .deletion)
+      markers.attributes(of: c.rel.parent)
+      defer { markers.end() }
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
       let kept = self.keepCopy(c.rel, node, upper: c.upper, c.turn)
@@ -91,6 +95,10 @@ extension Overlay {
         guard first.node.kind == .directory else { throw .notDirectory }
         if first.node.layer > 0 {
           // Nothing to copy up for a directory that cannot go.
+          var markers = Markers(self)
+          markers.directory(rel, .reading)
+          markers.name(rel, .reading)
+          defer { markers.end() }
           guard try DirectoryListing.isEmpty(merge, s2) else {
             throw self.refusal(rel, else: .notEmpty)
           }
@@ -120,6 +128,11 @@ extension Overlay {
         func log() { self.registry?.directoryLog.noteRemoval(rel, id: id, inode: shown, was) }
         var upper = s2.real
         try self.upperPath(rel, into: &upper)
+        var markers = Markers(self)
+        markers.name(rel, .names | .deletion | .ofDirectory | .reading)
+        markers.directory(rel, .names | .reading)
+        markers.attributes(of: rel.parent)
+        defer { markers.end() }
         let name = NameChange(self, directory: look.directory, name: look.hash)
         defer { name.end() }
         self.registry?.notePositionsChange()

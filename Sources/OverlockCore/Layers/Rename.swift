@@ -73,6 +73,12 @@ extension Overlay {
         var other = Merge(self, s)
         if try inode(find(old, wantBelow: false, s, &other).node, s) == replaced { return nil }
       }
+      var markers = Markers(self)
+      if to.node.kind == .directory {
+        markers.directory(new, .reading)
+        markers.name(new, .reading)
+      }
+      defer { markers.end() }
       if to.node.kind == .directory,
         try !withScratch({ (s2) throws(Errno) in
           try DirectoryListing.isEmpty(merge, s2)
@@ -197,6 +203,8 @@ extension Overlay {
             || (from.node.shownInode == 0 && (!exchange || to.node.shownInode == 0))
         else { return false }
         guard try self.standsInUpper(old, from.node, s2) else { return false }
+        var markers = self.markers(ofRename: old, new, kinds, exchange)
+        defer { markers.end() }
         if exchange {
           guard try self.standsInUpper(new, to.node, s2) else { return false }
         } else if to.node.kind == .directory {
@@ -259,6 +267,25 @@ extension Overlay {
         return true
       }
     }
+  }
+
+  /// One move is the program's, and what it replaces goes by itself.
+  private func markers(
+    ofRename old: PathView, _ new: PathView, _ kinds: (from: Kind, to: Kind, notes: Bool),
+    _ exchange: Bool
+  ) -> Markers {
+    var markers = Markers(self)
+    let both: Meaning = .leaves | .arrives
+    markers.name(old, exchange ? .names | both : .names | .leaves)
+    markers.name(new, exchange ? .names | both : .names | .arrives | .reading)
+    markers.attributes(of: old.parent)
+    if !new.parent.equals(old.parent) { markers.attributes(of: new.parent) }
+    if kinds.from == .directory { markers.directory(old, .moves) }
+    if kinds.to == .directory {
+      // Replaced it loses its link before it goes (fs/namei.c, vfs_rename).
+      markers.directory(new, exchange ? .moves : .names | .reading | .deletion)
+    }
+    return markers
   }
 
   private func standsInUpper(_ rel: PathView, _ node: Node, _ s: Scratch) throws(Errno) -> Bool {

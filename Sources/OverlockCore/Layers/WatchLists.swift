@@ -11,6 +11,7 @@ import CLinux
 /// - The process watches the file itself: who has moved a watched anchor to its name touches it, so that
 ///   inotify does not merge that event with the next rename's.
 /// - What cannot be read counts as a list of everything.
+/// - Beside it `<number>d` lists watched directories, by inode number in the upper, in records of 8 bytes.
 extension Overlay {
   private static var recordSize: Int { 16 }
 
@@ -51,6 +52,7 @@ extension Overlay {
       throw .noMemory
     }
     unsafe list.pointee.used = 0
+    unsafe list.pointee.directories = 0
     unsafe list.pointee.made = 1
   }
 
@@ -67,6 +69,35 @@ extension Overlay {
     let size = Overlay.recordSize
     let record = unsafe Int(at_add32(&ovl_watch_list_at(index)!.pointee.used, 1))
     if try unsafe check(lx_pwrite(fd, &words, size, record * size)) != size { throw .noSpace }
+  }
+
+  /// Lists a directory of the upper. Under the turn of that identity.
+  func list(directory: UInt64, in list: PathBuffer) throws(Errno) {
+    var path = list
+    try path.append(UInt8(ascii: "d"))
+    let opened = try unsafe check(
+      lx_openat(
+        AT_FDCWD, path.cString, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600))
+    let fd = Int32(truncatingIfNeeded: opened)
+    defer { _ = lx_close(fd) }
+    let record = unsafe Int(at_add32(&ovl_watch_list_at(index)!.pointee.directories, 1))
+    // Whatever the umask.
+    if record == 0 { _ = lx_fchmod(fd, 0o600) }
+    var word = directory
+    if try unsafe check(lx_pwrite(fd, &word, 8, record * 8)) != 8 { throw .noSpace }
+  }
+
+  /// Whether a living process watches a directory of the upper. Under the turn of that identity.
+  func isWatched(directory: UInt64) -> Bool {
+    var answer = false
+    unsafe eachWatchList { (path, buffer) in
+      guard self.isMapped(path) else { return true }
+      var list = path
+      guard (try? list.append(UInt8(ascii: "d"))) != nil else { return true }
+      answer = unsafe self.hasRecord(list, directory, nil, buffer)
+      return !answer
+    }
+    return answer
   }
 
   /// Whether a living process watches an anchor. Under the turn of the identity.
@@ -91,6 +122,10 @@ extension Overlay {
         kept += 1
       } else {
         _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0)
+        var directories = path
+        if (try? directories.append(UInt8(ascii: "d"))) != nil {
+          _ = unsafe lx_unlinkat(AT_FDCWD, directories.cString, 0)
+        }
       }
       return true
     }
@@ -110,13 +145,20 @@ extension Overlay {
   private func lists(
     _ list: PathBuffer, _ anchor: Anchor, _ buffer: UnsafeMutablePointer<UInt8>
   ) -> Bool {
+    unsafe hasRecord(list, anchor.shown, anchor.birth, buffer)
+  }
+
+  /// Whether a list has a record of one word, or of two.
+  private func hasRecord(
+    _ list: PathBuffer, _ first: UInt64, _ second: UInt64?, _ buffer: UnsafeMutablePointer<UInt8>
+  ) -> Bool {
     let opened = unsafe lx_openat(
       AT_FDCWD, list.terminated, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0)
     if opened < 0 { return opened != -Int(ENOENT) }
     let fd = Int32(truncatingIfNeeded: opened)
     defer { _ = lx_close(fd) }
     var offset = 0
-    let size = Overlay.recordSize
+    let size = second == nil ? 8 : Overlay.recordSize
     while true {
       let n = unsafe lx_pread(fd, buffer, 16384, offset)
       if n < 0 { return true }
@@ -124,8 +166,9 @@ extension Overlay {
       var at = 0
       while at + size <= n {
         let record = unsafe UnsafeRawPointer(buffer + at)
-        if unsafe record.loadUnaligned(as: UInt64.self) == anchor.shown,
-          unsafe record.loadUnaligned(fromByteOffset: 8, as: UInt64.self) == anchor.birth
+        if unsafe record.loadUnaligned(as: UInt64.self) == first,
+          unsafe second == nil
+            || record.loadUnaligned(fromByteOffset: 8, as: UInt64.self) == second
         {
           return true
         }

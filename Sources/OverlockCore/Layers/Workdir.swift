@@ -12,6 +12,7 @@ import CLinux
 ///     index/    upper inodes of hard-link groups, by shown inode       (lasting)
 ///     anchors/  upper inodes of lower files that are mapped or watched (`Anchor`)
 ///     watchers/ which of those are watched, by process (`WatchLists`), and their bells (`Bell`)
+///     markers/  of watched directories: which steps in them are ours (`Marker`)
 ///     contested/ lower objects that may be locked though copied up (lasting)
 ///     leased/  lower objects that leases may be held on                (lasting)
 ///     moved/    where lower objects are that were renamed, by inode    (lasting; its new entries too)

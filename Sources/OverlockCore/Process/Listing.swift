@@ -79,6 +79,11 @@ enum Listing {
           try merge.realPath(0, into: &path)
           hasOrigins = unsafe overlay.letter(.impure, path.cString) == UInt8(ascii: "y")
         }
+        // For whoever watches it is read once.
+        var markers = Markers(overlay)
+        markers.directory(here.view, .listing)
+        markers.name(here.view, .listing)
+        defer { markers.end() }
         return unsafe try DirectoryListing.make(
           merge, own: own.inode, parent: parent.inode, hasOrigins: hasOrigins, s2)
       }

@@ -270,7 +270,7 @@ struct Turn {
     for i in 0..<Int(OVL_TURNS_IN_FLIGHT) { forget(i) }
   }
 
-  private static func remember(_ fd: Int32) -> Int {
+  static func remember(_ fd: Int32) -> Int {
     let words = unsafe ovl_turns()!
     for i in 0..<Int(OVL_TURNS_IN_FLIGHT) {
       if unsafe at_relaxed64(words + i) == 0,
@@ -282,7 +282,7 @@ struct Turn {
     return -1
   }
 
-  private static func forget(_ slot: Int) {
+  static func forget(_ slot: Int) {
     guard slot >= 0 else { return }
     unsafe at_store64(ovl_turns() + slot, 0)
   }

@@ -21,36 +21,25 @@ enum Translation {
     var gap = false
     while from + header <= length {
       let event = unsafe buffer + from
-      let wd = unsafe event.loadUnaligned(as: Int32.self)
-      let mask = unsafe event.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
-      let name = unsafe Int(event.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
-      let size = header + name
+      let size = unsafe header + Int(event.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
       guard size <= length - from else { break }
       defer { from += size }
-      if mask & UInt32(IN_Q_OVERFLOW) != 0 { catchUp(table) }
-      var shown = (wd, mask)
-      if let entry = table.find(wd) {
-        guard let given = translate(fd, entry, wd, mask) else {
-          gap = true
-          continue
-        }
-        shown = given
-      }
-      // Neighbours now: the kernel would have merged them (fs/notify/inotify, event_compare).
-      if gap, last >= 0, name == 0, shown.1 & UInt32(IN_IGNORED) == 0,
-        unsafe (buffer + last).loadUnaligned(as: Int32.self) == shown.0,
-        unsafe (buffer + last).loadUnaligned(fromByteOffset: 4, as: UInt32.self) == shown.1,
-        unsafe (buffer + last).loadUnaligned(fromByteOffset: 12, as: UInt32.self) == 0
-      {
+      guard let shown = unsafe translate(fd, table, event, size) else {
+        gap = true
         continue
       }
+      unsafe event.storeBytes(of: shown.0, as: Int32.self)
+      unsafe event.storeBytes(of: shown.1, toByteOffset: 4, as: UInt32.self)
+      // A move that is told as something else.
+      if shown.1 & UInt32(IN_CREATE | IN_DELETE) != 0 {
+        unsafe event.storeBytes(of: 0, toByteOffset: 8, as: UInt32.self)
+      }
+      if gap, last >= 0, unsafe isMerged(buffer + last, event, size) { continue }
       if to != from {
         let target = unsafe (buffer + to).assumingMemoryBound(to: UInt8.self)
         let source = unsafe UnsafePointer(event.assumingMemoryBound(to: UInt8.self))
         for i in 0..<size { unsafe target[i] = source[i] }
       }
-      unsafe (buffer + to).storeBytes(of: shown.0, as: Int32.self)
-      unsafe (buffer + to).storeBytes(of: shown.1, toByteOffset: 4, as: UInt32.self)
       last = to
       gap = false
       to += size
@@ -58,11 +47,30 @@ enum Translation {
     return to
   }
 
-  /// Takes what the program is not to see from the front of the queue, and keeps the first event that it
-  /// is. Whether there is one, or that cannot be known. Every event that may be left out has 16 bytes.
+  /// Neighbours now, which the kernel would have merged (fs/notify/inotify, event_compare).
+  private static func isMerged(
+    _ last: UnsafeMutableRawPointer, _ event: UnsafeMutableRawPointer, _ size: Int
+  ) -> Bool {
+    // The cookie does not count.
+    func isEqual(_ offset: Int) -> Bool {
+      unsafe last.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
+        == event.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
+    }
+    let mask = unsafe event.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
+    guard mask & UInt32(IN_IGNORED) == 0, isEqual(0), isEqual(4), isEqual(12) else { return false }
+    var offset = header
+    while offset < size {
+      if !isEqual(offset) { return false }
+      offset += 4
+    }
+    return true
+  }
+
+  /// Takes what the program is not to see from the front of the queue, and keeps the first events that it
+  /// is. Whether there are any, or that cannot be known.
   static func settle(_ fd: Int32) -> Bool {
     guard let table = WatchTable.of(fd) else { return true }
-    if table.keptEvent != nil { return true }
+    if table.keptCount > 0 { return true }
     let mask = lx_block_signals()
     defer { lx_restore_signals(mask) }
     guard table.beginLooking() else { return true }
@@ -71,16 +79,69 @@ enum Translation {
       let queued = lx_queued(fd)
       if queued < 0 { return true }
       if queued < header { return false }
-      var event: (UInt64, UInt64) = (0, 0)
-      // A longer one is refused (EINVAL), and the program's.
-      if unsafe lx_read(fd, &event, header) != header { return true }
-      let left = unsafe withUnsafeMutablePointer(to: &event) { (p) in
-        unsafe inPlace(fd, UnsafeMutableRawPointer(p), header)
-      }
+      // Room for the longest event, and for few of the others.
+      let n = unsafe lx_read(fd, table.kept, WatchTable.keptSize)
+      if n <= 0 { return true }
+      let left = unsafe inPlace(fd, table.kept, n)
       if left > 0 {
-        table.keptEvent = event
+        table.keptCount = left
         return true
       }
+    }
+  }
+
+  /// What was kept, as much of it as there is room for. -EINVAL: not for one event (inotify(7)).
+  static func takeKept(
+    _ table: WatchTable, _ buffer: UnsafeMutableRawPointer?, _ room: Int
+  ) -> Int {
+    let count = table.keptCount
+    if count == 0 { return 0 }
+    guard let buffer = unsafe buffer else { return -Int(EFAULT) }
+    var end = 0
+    while end + header <= count {
+      let name = unsafe Int(table.kept.loadUnaligned(fromByteOffset: end + 12, as: UInt32.self))
+      if end + header + name > min(room, count) { break }
+      end += header + name
+    }
+    if end == 0 { return -Int(EINVAL) }
+    let kept = unsafe table.kept.assumingMemoryBound(to: UInt8.self)
+    unsafe copyBytes(buffer.assumingMemoryBound(to: UInt8.self), kept, end)
+    for i in 0..<(count - end) { unsafe kept[i] = kept[end + i] }
+    table.keptCount = count - end
+    return end
+  }
+
+  /// What one event is for the program: the watch descriptor and the mask; nil: nothing.
+  private static func translate(
+    _ fd: Int32, _ table: WatchTable, _ event: UnsafeMutableRawPointer, _ size: Int
+  ) -> (Int32, UInt32)? {
+    let wd = unsafe event.loadUnaligned(as: Int32.self)
+    let mask = unsafe event.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
+    if mask & UInt32(IN_Q_OVERFLOW) != 0 { catchUp(table) }
+    guard let entry = table.find(wd) else { return (wd, mask) }
+    guard entry.has(WatchTable.State.directory | WatchTable.State.further) else {
+      return translate(fd, entry, wd, mask)
+    }
+    if mask & UInt32(IN_IGNORED) != 0 {
+      if entry.has(WatchTable.State.directory) { return ignored(fd, entry, wd, mask) }
+      entry.free()
+      return nil
+    }
+    // Zeros follow it up to the event's end.
+    let name =
+      size > header
+      ? unsafe PathView((event + header).assumingMemoryBound(to: CChar.self))
+      : unsafe PathView((event + header).assumingMemoryBound(to: UInt8.self), 0)
+    guard let (main, seen) = DirectoryEvents.translate(table, entry, mask, name) else {
+      return nil
+    }
+    endOneShot(fd, main)
+    return (main.lower, seen)
+  }
+
+  private static func endOneShot(_ fd: Int32, _ entry: WatchTable.Entry) {
+    if entry.mask & Watches.oneShot != 0 {
+      Watches.end(fd, entry, WatchTable.State.removed | WatchTable.State.ended)
     }
   }
 
@@ -98,9 +159,7 @@ enum Translation {
     let seen = source == entry.anchor ? anchor(entry, mask) : lower(entry, mask)
     guard let seen else { return nil }
     let wd = entry.lower
-    if entry.mask & Watches.oneShot != 0 {
-      Watches.end(fd, entry, WatchTable.State.removed | WatchTable.State.ended)
-    }
+    endOneShot(fd, entry)
     return (wd, seen)
   }
 
@@ -185,11 +244,13 @@ enum Translation {
 
   /// Events were lost, moves of anchors perhaps.
   private static func catchUp(_ table: WatchTable) {
+    OpenMarker.forgetAll(table)
     try? withScratch { (s) throws(Errno) in
       var path = s.real
       table.each { (entry) in
         entry.clear(WatchTable.State.opening | WatchTable.State.closing)
-        guard !entry.has(WatchTable.State.list | WatchTable.State.published),
+        let notFiles = WatchTable.State.directory | WatchTable.State.further
+        guard !entry.has(WatchTable.State.list | WatchTable.State.published | notFiles),
           entry.overlay < Overlay.count
         else { return }
         let anchor = Anchor(Overlay(index: entry.overlay), entry.shown, birth: entry.birth)

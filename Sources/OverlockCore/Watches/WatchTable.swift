@@ -1,21 +1,29 @@
 import CLinux
 
-/// What this process knows of an inotify instance with watches on lower files.
+/// What this process knows of an inotify instance with watches of our making.
 ///
-/// A watch of the program's on such a file is two of the kernel's: on the lower, whose watch descriptor
-/// the program has, and on the anchor; where opening is reported a third, on the bell (`Bell`). All other
-/// watches are the kernel's alone and have no entry.
+/// A watch of the program's on a lower file is two of the kernel's: on the lower, whose watch descriptor
+/// the program has, and on the anchor; where opening is reported a third, on the bell (`Bell`). One on a directory
+/// is one on the upper's directory, whose watch descriptor the program has, on every lower that contributes, and on
+/// the marker folder (`Marker`): each has an entry, and the first leads to the others. All other watches are the
+/// kernel's alone and have no entry.
 ///
-/// Tables are private memory: one fixed reservation, never unmapped, so that a table which is given back
-/// under a thread that still reads it costs nothing but a wrong event. Words are atomic; an entry is in
-/// use when its first word is not zero, which is written last.
+/// Tables are private memory that is never unmapped, so that a table which is given back under a thread that still
+/// reads it costs nothing but a wrong event. Words are atomic; an entry is in use when its first word is not zero,
+/// which is written last.
 @safe struct WatchTable {
   let base: UnsafeMutableRawPointer
 
   static var count: Int { 128 }
-  static var capacity: Int { 8192 }
+  static var capacity: Int { 65536 }
   private static var entrySize: Int { 40 }
-  private static var stride: Int { 64 + capacity * entrySize }
+  /// Words of the header, which is followed by the events that are kept for a read and by markers.
+  private static var headerWords: Int { 8 }
+  static var keptSize: Int { 512 }
+  static var markerCount: Int { 64 }
+  private static var stride: Int { headerWords * 8 + keptSize + markerCount * 24 }
+  /// Of the entries, and of what finds them by the kernel's watch descriptors.
+  private static var areaSize: Int { capacity * (entrySize + 8) }
 
   /// State of an entry.
   enum State {
@@ -37,6 +45,11 @@ import CLinux
     /// The next open of the upper is a reader's for one call, the next close too.
     static var opening: UInt32 { 512 }
     static var closing: UInt32 { 1024 }
+    /// A directory; and the kernel's further watches for it: on a lower, on its marker folder.
+    static var directory: UInt32 { 2048 }
+    static var layer: UInt32 { 4096 }
+    static var markers: UInt32 { 8192 }
+    static var further: UInt32 { layer | markers }
   }
 
   @safe struct Entry {
@@ -49,10 +62,22 @@ import CLinux
     var mask: UInt32 { unsafe UInt32(truncatingIfNeeded: at_load64(words + 1)) }
     var state: UInt32 { unsafe UInt32(truncatingIfNeeded: at_load64(words + 1) >> 32) }
     func has(_ flag: UInt32) -> Bool { state & flag != 0 }
+    /// Whether the program may name its watch descriptor.
+    var isPrograms: Bool { !has(State.list | State.removed | State.further) }
     /// What the anchor is of.
     var overlay: Int { unsafe Int(truncatingIfNeeded: at_load64(words + 2) & 0xffff_ffff) }
     var shown: UInt64 { unsafe at_load64(words + 3) }
     var birth: UInt64 { unsafe at_load64(words + 4) }
+
+    // Of directories and their further watches, in place of the anchor's words.
+    /// The watch descriptor that the program has.
+    var programs: Int32 { unsafe Int32(truncatingIfNeeded: at_load64(words + 3) & 0xffff_ffff) }
+    /// Where the lower's path is (`WatchedNames`), plus one; 0: nowhere.
+    var path: Int { unsafe Int(at_load64(words + 3) >> 32) }
+    /// The next of the further watches, a number plus one: the markers, then the lowers from the lowest up; 0: it
+    /// is the last.
+    var next: Int { unsafe Int(truncatingIfNeeded: at_load64(words + 4)) }
+    func setNext(_ next: Int) { unsafe at_store64(words + 4, UInt64(next)) }
 
     /// The watch descriptor of the bell; 0: there is none.
     var bell: Int32 { unsafe Int32(truncatingIfNeeded: at_load64(words + 2) >> 32) }
@@ -120,25 +145,46 @@ import CLinux
   }
   func endLooking() { unsafe at_store64(looking, 0) }
 
-  /// The event that a look found, for the next read.
-  var keptEvent: (UInt64, UInt64)? {
-    get {
-      guard unsafe at_load64(used + 4) != 0 else { return nil }
-      return unsafe (at_relaxed64(used + 5), at_relaxed64(used + 6))
-    }
-    nonmutating set {
-      if let newValue {
-        unsafe at_put64(used + 5, newValue.0)
-        unsafe at_put64(used + 6, newValue.1)
-      }
-      unsafe at_store64(used + 4, newValue == nil ? 0 : 1)
-    }
+  /// The events that a look found, for the next read: so many bytes.
+  var keptCount: Int {
+    get { unsafe min(Int(truncatingIfNeeded: at_load64(used + 4)), WatchTable.keptSize) }
+    nonmutating set { unsafe at_store64(used + 4, UInt64(newValue)) }
   }
+  var kept: UnsafeMutableRawPointer { unsafe base + WatchTable.headerWords * 8 }
+
+  /// Markers that have begun and not ended: three words each (`OpenMarker`).
+  var markers: UnsafeMutablePointer<UInt64> {
+    unsafe (kept + WatchTable.keptSize).assumingMemoryBound(to: UInt64.self)
+  }
+
+  // Where entries and names (`WatchedNames`) are, mapped when first needed.
+  private var area: UnsafeMutablePointer<UInt64> { unsafe used + 5 }
+  var names: UnsafeMutablePointer<UInt64> { unsafe used + 6 }
+  /// How many markers are open.
+  var openMarkers: UnsafeMutablePointer<UInt64> { unsafe used + 7 }
 
   private func reset() {
     unsafe at_store64(looking, 0)
     unsafe at_store64(reading, 0)
-    keptEvent = nil
+    keptCount = 0
+  }
+
+  /// Memory whose address a word of the header holds, made if there is none. Errors: ENOMEM.
+  static func memory(_ word: UnsafeMutablePointer<UInt64>, _ size: Int) throws(Errno)
+    -> UnsafeMutableRawPointer
+  {
+    while true {
+      if let made = unsafe UnsafeMutableRawPointer(bitPattern: UInt(at_load64(word))) {
+        return unsafe made
+      }
+      guard
+        let fresh = unsafe lx_mmap(
+          size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1)
+      else { throw .noMemory }
+      if unsafe at_cas64(word, 0, UInt64(UInt(bitPattern: fresh))) == 0 {
+        _ = unsafe lx_munmap(fresh, size)
+      }
+    }
   }
 
   /// In a forked child: what other threads were in the middle of, and what the parent will read.
@@ -179,25 +225,33 @@ import CLinux
         _ = unsafe lx_munmap(fresh, stride * count)
       }
     }
-    if let table = unsafe take(fd, watching.pointee.tables!) { return table }
+    if let table = unsafe try take(fd, watching.pointee.tables!) { return table }
     // Those of descriptors that were closed behind our back.
     let tables = unsafe UnsafeMutableRawPointer(watching.pointee.tables!)
     for number in 0..<count where !isInUse(number) {
       unsafe WatchTable(number: number, tables).giveBack()
     }
-    if let table = unsafe take(fd, watching.pointee.tables!) { return table }
+    if let table = unsafe try take(fd, watching.pointee.tables!) { return table }
     throw .noSpace
   }
 
-  private static func take(_ fd: Int32, _ tables: UnsafeMutablePointer<CChar>) -> WatchTable? {
+  private static func take(_ fd: Int32, _ tables: UnsafeMutablePointer<CChar>) throws(Errno)
+    -> WatchTable?
+  {
     for number in 0..<count {
       let table = unsafe WatchTable(number: number, UnsafeMutableRawPointer(tables))
       guard unsafe at_load64(table.used) == 0, unsafe at_cas64(table.used, 0, 1) != 0 else {
         continue
       }
+      do throws(Errno) { _ = unsafe try memory(table.area, areaSize) } catch {
+        table.giveBack()
+        throw error
+      }
       table.each { $0.free() }
       unsafe at_store64(table.high, 0)
       table.reset()
+      OpenMarker.forgetAll(table)
+      WatchedNames.clear(table)
       raiseReach(fd)
       var entry = DescriptorTable.Entry.plain
       entry.word |= UInt64(OVL_FD_WATCHES)
@@ -228,26 +282,61 @@ import CLinux
 
   func giveBack() { unsafe at_store64(used, 0) }
 
+  // ---- entries ----
+
+  private var entries: UnsafeMutableRawPointer? {
+    unsafe UnsafeMutableRawPointer(bitPattern: UInt(at_load64(area)))
+  }
+  private var limit: Int {
+    unsafe entries == nil
+      ? 0 : min(Int(truncatingIfNeeded: at_load64(high)), WatchTable.capacity)
+  }
+
   func each(_ body: (Entry) -> Void) {
-    for i in 0..<min(Int(truncatingIfNeeded: unsafe at_load64(high)), WatchTable.capacity) {
+    for i in 0..<limit {
       let entry = self[i]
       if entry.isUsed { body(entry) }
     }
   }
 
-  private subscript(_ i: Int) -> Entry {
+  subscript(_ i: Int) -> Entry {
     unsafe Entry(
-      words: (base + 64 + i * WatchTable.entrySize).assumingMemoryBound(to: UInt64.self))
+      words: (entries! + i % WatchTable.capacity * WatchTable.entrySize).assumingMemoryBound(
+        to: UInt64.self))
   }
 
-  /// The entry that one of the kernel's watch descriptors belongs to.
+  // By watch descriptor: its number and one more than the entry's, 0: it has none. A guess, one for all that are
+  // equal in their last bits.
+  private func guess(_ wd: Int32) -> UnsafeMutablePointer<UInt64> {
+    unsafe (entries! + WatchTable.capacity * WatchTable.entrySize).assumingMemoryBound(
+      to: UInt64.self) + Int(wd) % WatchTable.capacity
+  }
+
+  /// The entry that one of the kernel's watch descriptors belongs to. Takes as long with many as with few.
   func find(_ wd: Int32) -> Entry? {
-    if wd <= 0 { return nil }
-    for i in 0..<min(Int(truncatingIfNeeded: unsafe at_load64(high)), WatchTable.capacity) {
-      let entry = self[i]
-      if entry.isUsed, entry.lower == wd || entry.anchor == wd || entry.bell == wd { return entry }
+    guard wd > 0, unsafe entries != nil else { return nil }
+    func isOf(_ entry: Entry) -> Bool {
+      entry.isUsed && (entry.lower == wd || entry.anchor == wd || entry.bell == wd)
     }
-    return nil
+    let seen = unsafe at_load64(guess(wd))
+    if seen >> 32 == UInt64(wd) {
+      let number = Int(seen & 0xffff_ffff)
+      if number == 0 { return nil }
+      let entry = self[number - 1]
+      if isOf(entry) { return entry }
+    }
+    var found = 0
+    for i in 0..<limit where isOf(self[i]) {
+      found = i + 1
+      break
+    }
+    // Whoever has added it meanwhile knows better.
+    _ = unsafe at_cas64(guess(wd), seen, UInt64(wd) << 32 | UInt64(found))
+    return found == 0 ? nil : self[found - 1]
+  }
+
+  private func point(_ wd: Int32, to number: Int) {
+    if wd > 0 { unsafe at_store64(guess(wd), UInt64(wd) << 32 | UInt64(number + 1)) }
   }
 
   /// A new entry. Its watch descriptors are those of the kernel. Errors: ENOSPC.
@@ -255,23 +344,43 @@ import CLinux
     lower: Int32, anchor: Int32, bell: Int32 = 0, mask: UInt32, state: UInt32 = 0,
     of object: Anchor? = nil
   ) throws(Errno) {
-    for i in 0..<WatchTable.capacity {
+    let overlay = UInt64(object?.overlay.index ?? 0)
+    _ = try add(
+      lower, anchor, bell, mask, state, overlay, object?.shown ?? 0, object?.birth ?? 0)
+  }
+
+  /// An entry of a directory, or of one of its further watches: its number. Errors: ENOSPC.
+  func add(
+    directory wd: Int32, programs: Int32, mask: UInt32, state: UInt32, path: Int = 0, next: Int
+  ) throws(Errno) -> Int {
+    let third = UInt64(UInt32(bitPattern: programs)) | UInt64(path) << 32
+    return try add(wd, 0, 0, mask, state | State.anchorGone, 0, third, UInt64(next))
+  }
+
+  private func add(
+    _ lower: Int32, _ anchor: Int32, _ bell: Int32, _ mask: UInt32, _ state: UInt32,
+    _ overlay: UInt64, _ third: UInt64, _ fourth: UInt64
+  ) throws(Errno) -> Int {
+    let start = limit < WatchTable.capacity ? limit : 0
+    for k in 0..<WatchTable.capacity {
+      let i = (start + k) % WatchTable.capacity
       let entry = self[i]
       // Two threads that add at once: the place is taken with a watch descriptor that there is not.
       guard unsafe at_cas64(entry.words, 0, UInt64.max) != 0 else { continue }
       unsafe at_put64(entry.words + 1, UInt64(mask) | UInt64(state) << 32)
-      unsafe at_put64(
-        entry.words + 2,
-        UInt64(object?.overlay.index ?? 0) | UInt64(UInt32(bitPattern: bell)) << 32)
-      unsafe at_put64(entry.words + 3, object?.shown ?? 0)
-      unsafe at_put64(entry.words + 4, object?.birth ?? 0)
+      unsafe at_put64(entry.words + 2, overlay | UInt64(UInt32(bitPattern: bell)) << 32)
+      unsafe at_put64(entry.words + 3, third)
+      unsafe at_put64(entry.words + 4, fourth)
       while true {
         let now = unsafe at_load64(high)
         if now > UInt64(i) { break }
         if unsafe at_cas64(high, now, UInt64(i) + 1) != 0 { break }
       }
       entry.use(lower: lower, anchor: anchor)
-      return
+      point(lower, to: i)
+      point(anchor, to: i)
+      point(bell, to: i)
+      return i
     }
     throw .noSpace
   }

@@ -1,9 +1,10 @@
 import CLinux
 
-/// inotify_add_watch(2) and inotify_rm_watch(2) on files of overlays (docs/decisions/0018).
+/// inotify_add_watch(2) and inotify_rm_watch(2) on objects of overlays (docs/decisions/0018).
 ///
 /// A file of a lower is watched on the lower and on its anchor, which is the inode that the copy-up will
-/// give it, whoever makes it. Everything else is watched by the kernel's own call on the real path.
+/// give it, whoever makes it. Directories: `DirectoryWatches`. Everything else is watched by the kernel's own call
+/// on the real path.
 enum Watches {
   // The macros have casts that Swift does not import.
   static var oneShot: UInt32 { 0x8000_0000 }
@@ -38,23 +39,25 @@ enum Watches {
         let first = unsafe lx_inotify_add_watch(fd, "", mask)
         return first == -Int(ENOENT) ? located : first
       }
-      guard unsafe p.overlay >= 0, unsafe p.layer > 0,
-        unsafe Overlay(index: Int(p.overlay)).hasUpper
-      else {
+      guard unsafe p.overlay >= 0 else { return unsafe plain(fd, p.real, mask) }
+      let r: Int
+      if unsafe p.kind == Kind.directory.rawValue, let path = unsafe path {
+        r = bordered { () throws(Errno) in unsafe try DirectoryWatches.add(fd, path, mask) }
+      } else if unsafe p.layer > 0, unsafe Overlay(index: Int(p.overlay)).hasUpper {
+        r = bordered { () throws(Errno) in unsafe try addLower(fd, &p, path, mask) }
+      } else {
         return unsafe plain(fd, p.real, mask)
       }
-      let r = bordered { () throws(Errno) in unsafe try addLower(fd, &p, path, mask) }
       if r != -Int(EAGAIN) { return r }
     }
     return -Int(EAGAIN)
   }
 
   /// The kernel's own call. The object may be one that this instance has a watch of ours on.
-  private static func plain(_ fd: Int32, _ real: UnsafePointer<CChar>?, _ mask: UInt32) -> Int {
+  static func plain(_ fd: Int32, _ real: UnsafePointer<CChar>?, _ mask: UInt32) -> Int {
     let wd = unsafe lx_inotify_add_watch(fd, real, mask)
     guard wd > 0, let table = WatchTable.of(fd),
-      let entry = table.find(Int32(truncatingIfNeeded: wd)), !entry.has(WatchTable.State.list),
-      !entry.has(WatchTable.State.removed)
+      let entry = table.find(Int32(truncatingIfNeeded: wd)), entry.isPrograms
     else { return wd }
     note(entry, mask)
     if entry.anchor == Int32(truncatingIfNeeded: wd), entry.bell != 0 {
@@ -118,7 +121,7 @@ enum Watches {
     let wd = Int32(
       truncatingIfNeeded: try unsafe check(
         lx_inotify_add_watch(fd, real, asked | extraOnLower(mask))))
-    if let entry = WatchTable.of(fd)?.find(wd), !entry.has(WatchTable.State.removed) {
+    if let entry = WatchTable.of(fd)?.find(wd), entry.isPrograms {
       note(entry, mask)
       var path = s.real
       try anchor.path(into: &path)
@@ -152,14 +155,7 @@ enum Watches {
     overlay.sweepUnusedAnchors(turn)
     overlay.registry?.noteAnchor()
     var list = s.real2
-    try overlay.watchList(into: &list)
-    let token = try unsafe check(
-      lx_inotify_add_watch(fd, list.cString, UInt32(IN_ATTRIB | IN_DONT_FOLLOW)))
-    if table.find(Int32(truncatingIfNeeded: token)) == nil {
-      try table.add(
-        lower: Int32(truncatingIfNeeded: token), anchor: 0, mask: 0,
-        state: WatchTable.State.list | WatchTable.State.anchorGone)
-    }
+    try watchOwnList(fd, table, overlay, &list)
     try overlay.list(anchor, in: list)
     Fault.step()
     var path = s.real
@@ -171,6 +167,20 @@ enum Watches {
     try table.add(
       lower: wd, anchor: Int32(truncatingIfNeeded: second),
       bell: watchBell(fd, mask, anchor, s), mask: mask & kept, of: anchor)
+  }
+
+  /// The process's list, whose path is written, and a watch on it.
+  static func watchOwnList(
+    _ fd: Int32, _ table: WatchTable, _ overlay: Overlay, _ list: inout PathBuffer
+  ) throws(Errno) {
+    try overlay.watchList(into: &list)
+    let token = Int32(
+      truncatingIfNeeded: try unsafe check(
+        lx_inotify_add_watch(fd, list.cString, UInt32(IN_ATTRIB | IN_DONT_FOLLOW))))
+    if table.find(token) != nil { return }
+    try table.add(
+      lower: token, anchor: 0, mask: 0,
+      state: WatchTable.State.list | WatchTable.State.anchorGone)
   }
 
   /// A watch on the anchor's bell, if the program is told of opens or closes. 0: there is none.
@@ -190,9 +200,7 @@ enum Watches {
   /// inotify_rm_watch(2), or `OVL_PASS`.
   static func remove(_ fd: Int32, _ wd: Int32) -> Int {
     guard let table = WatchTable.of(fd), let entry = table.find(wd) else { return passResult }
-    guard entry.lower == wd, !entry.has(WatchTable.State.list),
-      !entry.has(WatchTable.State.removed)
-    else { return -Int(EINVAL) }
+    guard entry.lower == wd, entry.isPrograms else { return -Int(EINVAL) }
     end(fd, entry, WatchTable.State.removed)
     return 0
   }
@@ -204,6 +212,14 @@ enum Watches {
     if !entry.has(WatchTable.State.anchorGone) { _ = lx_inotify_rm_watch(fd, entry.anchor) }
     if entry.bell != 0, !entry.has(WatchTable.State.bellGone) {
       _ = lx_inotify_rm_watch(fd, entry.bell)
+    }
+    guard entry.has(WatchTable.State.directory), let table = WatchTable.of(fd) else { return }
+    var next = entry.next
+    while next != 0 {
+      let further = table[next - 1]
+      guard further.has(WatchTable.State.further), further.programs == entry.lower else { return }
+      next = further.next
+      _ = lx_inotify_rm_watch(fd, further.lower)
     }
   }
 
@@ -235,7 +251,7 @@ extension WatchTable {
   /// Puts an event that is nobody's into the queue, if an event is kept for a read of which the kernel
   /// knows nothing any more: it has one of the watch on a list.
   func raiseKept(_ fd: Int32) {
-    guard keptEvent != nil, lx_queued(fd) == 0 else { return }
+    guard keptCount > 0, lx_queued(fd) == 0 else { return }
     try? withScratch { (s) throws(Errno) in
       for i in 0..<Overlay.count where unsafe ovl_watch_list_at(i)!.pointee.made != 0 {
         var list = s.real
