@@ -75,9 +75,6 @@ class Worker:
         self.held = {}
 
     def do(self, kind, name, other):
-        if kind in ("unlink", "rename"):
-            for n in (name, other):
-                self.drop(n)
         if kind == "read":
             with open(name, "rb", buffering=0) as f:
                 f.read(3)
@@ -115,6 +112,11 @@ class Worker:
         elif kind == "drop":
             self.drop(name)
 
+    def let_go(self, *names):
+        """Before the names are watched, removed or moved."""
+        for name in names:
+            self.drop(name)
+
     def drop(self, name):
         if name in self.held:
             os.close(self.held.pop(name))
@@ -124,7 +126,7 @@ class Worker:
             kind, name, other = json.loads(line)
             try:
                 if kind == "let go":
-                    self.drop(name), self.drop(other)
+                    self.let_go(name, other)
                 else:
                     self.do(kind, name, other)
                 answer = "ok"

@@ -75,6 +75,15 @@ extension Overlay {
   func list(directory: UInt64, in list: PathBuffer) throws(Errno) {
     var path = list
     try path.append(UInt8(ascii: "d"))
+    // One that is watched time and again is listed once, if it is among few.
+    let few = unsafe at_load32(&ovl_watch_list_at(index)!.pointee.directories) <= 2048
+    if few,
+      try withScratch({ (s) throws(Errno) in
+        unsafe self.hasRecord(path, directory, nil, s.spare)
+      })
+    {
+      return
+    }
     let opened = try unsafe check(
       lx_openat(
         AT_FDCWD, path.cString, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600))

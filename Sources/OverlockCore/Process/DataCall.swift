@@ -145,15 +145,35 @@ enum DataCall {
     let s = unsafe Scratch(address: call.pointee.scratch)
     let bell = unsafe bell(call, s)
     let flags = unsafe call.pointee.open_flags
-    var opened = unsafe try bell?.open(s) { unsafe open(call, flags) } ?? open(call, flags)
+    var opened: Int
+    do {
+      var markers = unsafe markers(call, .opens)
+      defer { markers.end() }
+      opened = unsafe try bell?.open(s) { unsafe open(call, flags) } ?? open(call, flags)
+    }
     // A lease is being broken: whoever reads a file that he has open waits for nobody.
     if opened == -Int(EAGAIN) { opened = unsafe open(call, flags & ~O_NONBLOCK) }
     let upper = Int32(truncatingIfNeeded: opened)
     if opened == -Int(ENOENT) || opened == -Int(ELOOP) || opened == -Int(ENXIO) { return nil }
     try check(opened)
-    defer { if let bell { bell.close(upper, s) } else { _ = lx_close(upper) } }
+    defer {
+      var markers = unsafe markers(call, .closes)
+      if let bell { bell.close(upper, s) } else { _ = lx_close(upper) }
+      markers.end()
+    }
     guard unsafe isCopy(upper, call) else { return nil }
     return unsafe try perform(call, on: upper)
+  }
+
+  /// For who watches the copy's directory.
+  private static func markers(
+    _ call: UnsafeMutablePointer<ovl_data_call>, _ meaning: Meaning
+  ) -> Markers {
+    let apart = unsafe call.pointee.apart
+    var markers = unsafe Markers(
+      Overlay(index: Int(call.pointee.overlay)), isApart: apart != 0)
+    if apart != silently { unsafe markers.object(at: PathView(call.pointee.path), meaning) }
+    return markers
   }
 
   private static func bell(_ call: UnsafeMutablePointer<ovl_data_call>, _ s: Scratch) -> Bell? {

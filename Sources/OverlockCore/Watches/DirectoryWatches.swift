@@ -31,7 +31,7 @@ enum DirectoryWatches {
         var merge = Merge(overlay, s2)
         let look = try overlay.lookup(rel, s2, merge: &merge)
         guard look.isWhole, look.node.kind == .directory else { throw .again }
-        return try Adding(fd, merge, mask, s2).run(rel, markers: nil)
+        return try Adding(fd, merge, mask, s2).run(rel, upper: nil)
       }
     }
   }
@@ -62,15 +62,7 @@ enum DirectoryWatches {
       overlay.sweepUnusedAnchors(turn)
       overlay.registry?.noteAnchor()
       return try withScratch { (s3) throws(Errno) -> Int in
-        let table = try WatchTable.make(fd)
-        var list = s3.real
-        try Watches.watchOwnList(fd, table, overlay, &list)
-        try overlay.list(directory: st.inode, in: list)
-        Fault.step()
-        var folder = s3.staging
-        try overlay.makeMarkerFolder(st.inode, into: &folder)
-        Fault.step()
-        return try Adding(fd, merge, mask, s3).run(rel, markers: folder)
+        return try Adding(fd, merge, mask, s3).run(rel, upper: st.inode)
       }
     }
   }
@@ -94,8 +86,8 @@ private struct Adding {
 
   private var events: UInt32 { 0xfff }
 
-  /// - Parameter markers: the marker folder; nil: the directory is not in an upper.
-  func run(_ rel: PathView, markers: PathBuffer?) throws(Errno) -> Int {
+  /// - Parameter upper: the directory's inode number in the upper, whose turn is held; nil: it is not there.
+  func run(_ rel: PathView, upper: UInt64?) throws(Errno) -> Int {
     var top = s.real2
     try merge.realPath(0, into: &top)
     // One of ours that is there already is changed; what is to be refused the kernel refuses.
@@ -116,7 +108,7 @@ private struct Adding {
       _ = unsafe lx_inotify_add_watch(fd, top.cString, flags | wishes & events | changes)
     }
     do throws(Errno) {
-      let rung = try markers.map { (m) throws(Errno) in try watchMarkers(m, wd) } ?? 0
+      let rung = try upper.map { (directory) throws(Errno) in try watchMarkers(directory, wd) } ?? 0
       let lowest = try watchLowers(wd, wishes)
       if rung != 0 { table[rung - 1].setNext(lowest) }
       if let old {
@@ -126,7 +118,7 @@ private struct Adding {
         _ = try table.add(
           directory: wd, programs: wd, mask: wishes, state: WatchTable.State.directory,
           next: rung != 0 ? rung : lowest)
-        if markers != nil, lowest != 0 { try enterNames(wd, rel) }
+        if upper != nil, lowest != 0 { try enterNames(wd, rel) }
       }
     } catch {
       if old == nil { abandon(wd) }
@@ -210,7 +202,14 @@ private struct Adding {
   }
 
   /// Returns the number, plus one, of the entry; 0: there is one.
-  private func watchMarkers(_ folder: PathBuffer, _ wd: Int32) throws(Errno) -> Int {
+  private func watchMarkers(_ directory: UInt64, _ wd: Int32) throws(Errno) -> Int {
+    var list = s.real
+    try Watches.watchOwnList(fd, table, merge.overlay, &list)
+    try merge.overlay.list(directory: directory, in: list)
+    Fault.step()
+    var folder = s.staging
+    try merge.overlay.makeMarkerFolder(directory, into: &folder)
+    Fault.step()
     let rings = UInt32(IN_CREATE | IN_DELETE | IN_CLOSE_WRITE | IN_ONLYDIR | IN_DONT_FOLLOW)
     let number = Int32(
       truncatingIfNeeded: try unsafe check(lx_inotify_add_watch(fd, folder.terminated, rings)))

@@ -73,7 +73,7 @@ import CLinux
       let meaning = marker.meaning
       let judged: UInt32?
       if meaning.has(.own) {
-        judged = marker.judgeOwn(meaning, mask, isName: name != nil, isUpper)
+        judged = marker.judgeOwn(meaning, mask, isName: name != nil)
       } else if let name, (name ^ marker.word) & ~Meaning.all == 0 {
         judged = marker.judgeName(meaning, mask, isUpper)
       } else {
@@ -85,9 +85,7 @@ import CLinux
     return mask
   }
 
-  private func judgeOwn(_ meaning: Meaning, _ mask: UInt32, isName: Bool, _ isUpper: Bool)
-    -> UInt32?
-  {
+  private func judgeOwn(_ meaning: Meaning, _ mask: UInt32, isName: Bool) -> UInt32? {
     if isName { return meaning.has(.names) ? nil : mask }
     if mask & UInt32(IN_MOVE_SELF) != 0 {
       if meaning.has(.moves) { return first(Done.move) ? mask : nil }
@@ -97,13 +95,13 @@ import CLinux
       if meaning.has(.deletion) { return first(Done.change) ? mask : nil }
       if meaning.has(.attributes | .names | .moves) { return nil }
     }
-    return judgeReading(meaning, mask, isUpper)
+    return judgeReading(meaning, mask)
   }
 
   private func judgeName(_ meaning: Meaning, _ mask: UInt32, _ isUpper: Bool) -> UInt32? {
     if mask & UInt32(IN_ATTRIB) != 0 { return meaning.has(.names | .attributes) ? nil : mask }
     let changes = UInt32(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
-    guard mask & changes != 0 else { return judgeReading(meaning, mask, isUpper) }
+    guard mask & changes != 0 else { return judgeReading(meaning, mask) }
     // A lower's is an outsider's.
     guard isUpper, meaning.has(.names) else { return mask }
     let kind = meaning.has(.ofDirectory) ? UInt32(IN_ISDIR) : 0
@@ -120,13 +118,14 @@ import CLinux
     return nil
   }
 
-  private func judgeReading(_ meaning: Meaning, _ mask: UInt32, _ isUpper: Bool) -> UInt32? {
+  private func judgeReading(_ meaning: Meaning, _ mask: UInt32) -> UInt32? {
     if meaning.has(.reading), mask & UInt32(IN_OPEN | IN_ACCESS | IN_CLOSE_NOWRITE) != 0 {
       return nil
     }
     if meaning.has(.listing) {
       if mask & UInt32(IN_OPEN | IN_CLOSE_NOWRITE) != 0 { return nil }
-      if mask & UInt32(IN_ACCESS) != 0 { return isUpper && first(Done.access) ? mask : nil }
+      // Of the topmost layer, which is read first.
+      if mask & UInt32(IN_ACCESS) != 0 { return first(Done.access) ? mask : nil }
     }
     if mask & UInt32(IN_OPEN) != 0 {
       if meaning.has(.opens), first(Done.open) { return nil }
