@@ -124,6 +124,9 @@ import CLinux
       Fault.step()
       if isNew { try checkUseShows(fd, path) }
       noteLower(path, lower)
+      var markers = Markers(overlay)
+      markers.object(at: lower.view, .reading)
+      defer { markers.end() }
       try fill(fd, from: lower, s)
     } catch {
       if isNew { _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0) }

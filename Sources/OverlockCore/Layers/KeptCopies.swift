@@ -94,6 +94,9 @@ extension Overlay {
       try self.anchorPath(shown, into: &staged)
       try self.removeAnchor(staged)
       do throws(Errno) {
+        var markers = Markers(self)
+        markers.object(at: origin.view, .reading)
+        defer { markers.end() }
         try withScratch { (s2) throws(Errno) in
           try self.fill(
             staged, from: origin, st, truncate: false, shown: shown, anchor: nil, s2)

@@ -184,13 +184,19 @@ struct Markers {
     add(rel, nil, .own | meaning)
   }
 
-  /// An object of the upper, by its real path, is opened or closed.
+  /// An object of a layer, by its real path, is opened or closed.
   mutating func object(at real: PathView, _ meaning: Meaning) {
     if isSilent { return }
-    try? withScratch { (s) throws(Errno) in
-      var path = s.real
-      try path.append(real.parent)
-      self.add(path, real.name, meaning, s)
+    for layer in 0..<overlay.layerCount {
+      let root = overlay.layerPath(layer)
+      guard real.count > root.count, real.isAt(orBelow: root) else { continue }
+      try? withScratch { (s) throws(Errno) in
+        var rel = s.here
+        try rel.append(real.from(root.count + 1))
+        if layer > 0 { _ = try self.overlay.followMoved(&rel, layer: layer) }
+        self.add(rel.view.parent, rel.view.name, meaning)
+      }
+      return
     }
   }
 

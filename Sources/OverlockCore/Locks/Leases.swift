@@ -44,6 +44,9 @@ enum Leases {
     guard case .upper(_, let node) = try DescriptorObject.standing(fd, entry, s),
       node.shownInode == shown
     else { return true }
+    var markers = Markers(Overlay(index: entry.overlay))
+    markers.object(at: s.real2.written.view, .reading)
+    defer { markers.end() }
     return unsafe isFree(s.real2.unterminated, type)
   }
 

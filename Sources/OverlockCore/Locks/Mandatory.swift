@@ -125,6 +125,9 @@ enum Mandatory {
       return
     }
     let how = O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC
+    var markers = Markers(overlay)
+    unsafe markers.object(at: PathView(real), .reading)
+    defer { markers.end() }
     var opened = unsafe lx_openat(AT_FDCWD, real, O_RDONLY | how, 0)
     if opened == -Int(EACCES), layer == 0 {
       opened = unsafe lx_openat(AT_FDCWD, real, O_WRONLY | how, 0)

@@ -67,6 +67,9 @@ struct OtherSide {
   }
 
   private func asking<R>(_ body: () throws(Errno) -> R) throws(Errno) -> R? {
+    var markers = Markers(overlay)
+    markers.object(at: path.view, .reading)
+    defer { markers.end() }
     do throws(Errno) {
       return try body()
     } catch {
@@ -102,7 +105,12 @@ struct OtherSide {
   }
 
   /// Whether nobody, this process included, has any lock there.
-  var isFree: Bool { !overlay.isLocked(path) }
+  var isFree: Bool {
+    var markers = Markers(overlay)
+    markers.object(at: path.view, .reading)
+    defer { markers.end() }
+    return !overlay.isLocked(path)
+  }
 
   /// Drops this process's record locks there, in the range of the request.
   func dropRecords(_ request: LockRequest) {

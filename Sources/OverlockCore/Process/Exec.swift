@@ -89,6 +89,22 @@ enum Exec {
     _ e: UnsafeMutablePointer<ovl_exec>, _ dirfd: Int32, _ real: UnsafePointer<CChar>,
     _ shown: UnsafePointer<CChar>?, empty: Bool
   ) -> Bool {
+    let index = unsafe Int(e.pointee.file.overlay)
+    guard index >= 0, !empty else { return unsafe readHead(e, dirfd, real, empty: empty) }
+    // For who watches, the kernel reads it.
+    var markers = Markers(Overlay(index: index))
+    unsafe markers.object(at: PathView(real), .reading)
+    let isAny = markers.isAny
+    let isScript = unsafe readHead(e, dirfd, real, empty: false)
+    markers.end()
+    // A script we read in its place.
+    return unsafe isAny && isScript ? readHead(e, dirfd, real, empty: false) : isScript
+  }
+
+  private static func readHead(
+    _ e: UnsafeMutablePointer<ovl_exec>, _ dirfd: Int32, _ real: UnsafePointer<CChar>,
+    empty: Bool
+  ) -> Bool {
     var fd = dirfd
     if !empty {
       let r = unsafe lx_openat(dirfd, real, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0)

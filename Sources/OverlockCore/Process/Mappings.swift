@@ -76,9 +76,12 @@ enum Mappings {
               anchored = false
             }
           }
-          guard case .upper(_, let node) = try DescriptorObject.standing(fd, entry, s),
+          guard case .upper(let overlay, let node) = try DescriptorObject.standing(fd, entry, s),
             !node.has(Node.attributesOnly)
           else { return passResult }
+          var markers = Markers(overlay)
+          markers.object(at: s.real2.written.view, .reading)
+          defer { markers.end() }
           if let r = try mapUpper(s.real2.written, request) { return r }
         }
         return passResult

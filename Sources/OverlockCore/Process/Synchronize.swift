@@ -30,6 +30,10 @@ enum Synchronize {
       else { return passResult }
       var path = s.real2
       try overlay.upperPath(here.view, into: &path)
+      var markers = Markers(overlay)
+      markers.directory(here.view, .reading)
+      markers.name(here.view, .reading)
+      defer { markers.end() }
       return unsafe onDirectory(path.cString, number)
     }
   }
