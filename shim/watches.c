@@ -40,8 +40,14 @@ ssize_t ovl_read_watches(int fd, void *buffer, size_t size) {
       continue;
     }
     if (r <= 0) break;
-    r = ovl_watch_translate(fd, buffer, (size_t)r);
+    r = ovl_watch_translate(fd, buffer, (size_t)r, 0);
     if (r > 0) ovl_set_errno(before);
+  }
+  /* As the kernel gives all that there is room for. */
+  if (r > 0 && size - (size_t)r >= sizeof(struct inotify_event) && ovl_watch_has_more(fd)) {
+    const long more = NEXT(read)(fd, (char *)buffer + r, size - (size_t)r);
+    if (more > 0) r = ovl_watch_translate(fd, buffer, (size_t)(r + more), (size_t)r);
+    ovl_set_errno(before);
   }
   ovl_watch_read_end(fd);
   return r;

@@ -108,16 +108,10 @@ class Worker(watches.Worker):
 
 
 class Watcher(watches.Watcher):
-    def __init__(self):
-        super().__init__()
-        self.cookies = {}
-
-    def hear(self, label, data, at):
-        _, mask, cookie, length = struct.unpack_from("iIII", data, at)
-        name = data[at + 16:at + 16 + length].rstrip(b"\0").decode()
-        # Which number a move has says nothing, but that both halves have the same.
-        move = self.cookies.setdefault(cookie, len(self.cookies)) if cookie else ""
-        return f"{watches.words(mask)} {name} {move}".rstrip()
+    def hear(self, data, at):
+        event, cookie = super().hear(data, at)
+        length = struct.unpack_from("I", data, at + 12)[0]
+        return f"{event} {data[at + 16:at + 16 + length].rstrip(bytes(1)).decode()}".rstrip(), cookie
 
 
 def fill(places, rng, where):

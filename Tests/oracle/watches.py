@@ -143,7 +143,7 @@ class Watcher:
         self.fds = [libc.inotify_init1(os.O_NONBLOCK) for _ in range(2)]
         self.labels = [{}, {}]
         self.made = [[], []]
-        self.streams = {}
+        self.streams, self.last, self.cookies = {}, {}, {}
 
     def watch(self, i, name, mask):
         wd = libc.inotify_add_watch(self.fds[i], name.encode(), ctypes.c_uint32(mask))
@@ -186,14 +186,21 @@ class Watcher:
                     wd, _, _, length = struct.unpack_from("iIII", data, at)
                     label = self.labels[i].get(wd, f"{i}.unknown {wd}")
                     stream = self.streams.setdefault(label, [])
-                    event = self.hear(label, data, at)
+                    event, move = self.hear(data, at)
                     at += 16 + length
-                    if not stream or stream[-1] != event:
-                        stream.append(event)
+                    if self.last.get(label) != event:
+                        stream.append((event + " " + self.moves(move)).rstrip())
+                    self.last[label] = event
         return "drained"
 
-    def hear(self, label, data, at):
-        return words(struct.unpack_from("iIII", data, at)[1])
+    def hear(self, data, at):
+        """What makes an event equal to another, and its cookie."""
+        _, mask, cookie, _ = struct.unpack_from("iIII", data, at)
+        return words(mask), cookie
+
+    def moves(self, cookie):
+        """Which number a move has says nothing, but that both halves have the same."""
+        return str(self.cookies.setdefault(cookie, len(self.cookies))) if cookie else ""
 
 
 def inside(seed, operations, choose, worker, watcher):

@@ -356,9 +356,11 @@ long ovl_watch_add(int fd, const char *path, uint32_t mask);
 long ovl_watch_remove(int fd, int wd);
 /* 1: what is read from the descriptor goes through ovl_watch_translate. */
 int ovl_fd_watches(int fd);
-/* Turns what read(2) gave from such a descriptor into the program's events, in place: new length, which
- * may be 0. */
-long ovl_watch_translate(int fd, void *buffer, size_t length);
+/* Turns what read(2) gave from such a descriptor into the program's events, in place, but for the first `done`
+ * bytes, which are: new length, which may be 0. */
+long ovl_watch_translate(int fd, void *buffer, size_t length, size_t done);
+/* 1: more can be read without waiting, and nobody else does. */
+int ovl_watch_has_more(int fd);
 /* Around the reading of such a descriptor. The first gives what was kept for it, 0 bytes if nothing, or -EINVAL:
  * there is no room for it. */
 long ovl_watch_read_begin(int fd, void *buffer, size_t size);

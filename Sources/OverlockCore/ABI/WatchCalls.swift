@@ -15,10 +15,16 @@ public func ovlFDWatches(_ fd: Int32) -> Int32 {
 
 @c(ovl_watch_translate)
 public func ovlWatchTranslate(
-  _ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ length: Int
+  _ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ length: Int, _ done: Int
 ) -> Int {
   guard let buffer = unsafe buffer else { return length }
-  return unsafe Translation.inPlace(fd, buffer, length)
+  return unsafe Translation.inPlace(fd, buffer, length, done: done)
+}
+
+@c(ovl_watch_has_more)
+public func ovlWatchHasMore(_ fd: Int32) -> Int32 {
+  guard let table = WatchTable.of(fd), table.keptCount == 0, table.isReadAlone else { return 0 }
+  return lx_queued(fd) > 0 ? 1 : 0
 }
 
 @c(ovl_watch_read_begin)

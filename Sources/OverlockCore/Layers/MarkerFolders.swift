@@ -6,7 +6,8 @@ import CLinux
 /// counts as long as the process lives. Folders are made and removed under the turn of the identity that has the
 /// inode number of the upper's directory.
 extension Overlay {
-  func makeMarkerFolder(_ directory: UInt64, into path: inout PathBuffer) throws(Errno) {
+  /// True: there was none.
+  func makeMarkerFolder(_ directory: UInt64, into path: inout PathBuffer) throws(Errno) -> Bool {
     try Marker.folder(self, directory, into: &path)
     var made = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)
     if made == -Int(ENOENT) {
@@ -17,12 +18,13 @@ extension Overlay {
       try Marker.folder(self, directory, into: &path)
       made = unsafe lx_mkdirat(AT_FDCWD, path.cString, 0o700)
     }
-    if made == -Int(EEXIST) { return }
+    if made == -Int(EEXIST) { return false }
     try check(made)
     // Whatever the umask.
     _ = unsafe lx_fchmodat(AT_FDCWD, path.cString, 0o700)
     // A sweep may have found nothing just before.
     registry?.noteAnchor()
+    return true
   }
 
   /// Removes those that nobody needs. Returns how many are left, or may be.

@@ -71,29 +71,26 @@ extension Overlay {
     if try unsafe check(lx_pwrite(fd, &words, size, record * size)) != size { throw .noSpace }
   }
 
-  /// Lists a directory of the upper. Under the turn of that identity.
-  func list(directory: UInt64, in list: PathBuffer) throws(Errno) {
-    var path = list
-    try path.append(UInt8(ascii: "d"))
-    // One that is watched time and again is listed once, if it is among few.
-    let few = unsafe at_load32(&ovl_watch_list_at(index)!.pointee.directories) <= 2048
-    if few,
-      try withScratch({ (s) throws(Errno) in
-        unsafe self.hasRecord(path, directory, nil, s.spare)
-      })
-    {
-      return
+  /// Lists a directory of the upper in the process's list, which there is. Under the turn of that identity.
+  ///
+  /// - Parameter isNew: nobody else has listed it, nor this process.
+  func list(directory: UInt64, isNew: Bool) throws(Errno) {
+    try withScratch { (s) throws(Errno) in
+      var path = s.real
+      try self.watchList(into: &path)
+      try path.append(UInt8(ascii: "d"))
+      // One that is watched time and again is listed once.
+      if !isNew, unsafe self.hasRecord(path, directory, nil, s.spare) { return }
+      let opened = try unsafe check(
+        lx_openat(AT_FDCWD, path.cString, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600))
+      let fd = Int32(truncatingIfNeeded: opened)
+      defer { _ = lx_close(fd) }
+      let record = unsafe Int(at_add32(&ovl_watch_list_at(self.index)!.pointee.directories, 1))
+      // Whatever the umask.
+      if record == 0 { _ = lx_fchmod(fd, 0o600) }
+      var word = directory
+      if try unsafe check(lx_pwrite(fd, &word, 8, record * 8)) != 8 { throw .noSpace }
     }
-    let opened = try unsafe check(
-      lx_openat(
-        AT_FDCWD, path.cString, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600))
-    let fd = Int32(truncatingIfNeeded: opened)
-    defer { _ = lx_close(fd) }
-    let record = unsafe Int(at_add32(&ovl_watch_list_at(index)!.pointee.directories, 1))
-    // Whatever the umask.
-    if record == 0 { _ = lx_fchmod(fd, 0o600) }
-    var word = directory
-    if try unsafe check(lx_pwrite(fd, &word, 8, record * 8)) != 8 { throw .noSpace }
   }
 
   /// Whether a living process watches a directory of the upper. Under the turn of that identity.

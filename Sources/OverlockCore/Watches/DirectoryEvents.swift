@@ -33,7 +33,7 @@ enum DirectoryEvents {
     let hash = name.isEmpty ? nil : Marker.hash(name)
     let judged = OpenMarker.judge(table, main.lower, mask, hash, isUpper: isUpper)
     if isUpper {
-      if let hash { follow(table, main.lower, mask, hash, judged) }
+      if let hash { follow(table, main.key, mask, hash, judged) }
     } else if judged != nil, !isShown(table, entry, main, mask, name, hash) {
       return nil
     }
@@ -44,12 +44,12 @@ enum DirectoryEvents {
 
   /// Which names the upper has from here on.
   private static func follow(
-    _ table: WatchTable, _ wd: Int32, _ mask: UInt32, _ name: UInt64, _ judged: UInt32?
+    _ table: WatchTable, _ key: UInt64, _ mask: UInt32, _ name: UInt64, _ judged: UInt32?
   ) {
     guard mask & changes != 0, let names = WatchedNames(table) else { return }
-    if mask & UInt32(IN_DELETE) != 0 { return names.show(wd, name) }
+    if mask & UInt32(IN_DELETE) != 0 { return names.show(key, name) }
     let isGone = mask & UInt32(IN_MOVED_FROM) != 0 || (judged ?? 0) & UInt32(IN_DELETE) != 0
-    names.hide(wd, name, deleted: isGone)
+    names.hide(key, name, deleted: isGone)
   }
 
   /// Whether what a lower says is the program's.
@@ -60,7 +60,7 @@ enum DirectoryEvents {
     guard let names = WatchedNames(table) else { return true }
     if let hash {
       if isBehind(table, entry, names, name) { return false }
-      let state = names.state(main.lower, hash)
+      let state = names.state(main.key, hash)
       if state & WatchedNames.State.hidden == 0 { return true }
       if state & WatchedNames.State.deleted != 0, main.mask & UInt32(IN_EXCL_UNLINK) != 0 {
         return false
@@ -68,14 +68,14 @@ enum DirectoryEvents {
     }
     // Whoever opens it now is not in the overlay; with a descriptor from before the program reads on.
     if mask & UInt32(IN_OPEN) != 0 {
-      _ = names.countStranger(main.lower, hash ?? 0, opens: true)
+      _ = names.countStranger(main.key, hash ?? 0, opens: true)
       return false
     }
     if mask & UInt32(IN_CLOSE_NOWRITE) != 0 {
-      return !names.countStranger(main.lower, hash ?? 0, opens: false)
+      return !names.countStranger(main.key, hash ?? 0, opens: false)
     }
     return mask & UInt32(IN_ACCESS) != 0
-      && names.state(main.lower, hash ?? 0) < WatchedNames.State.stranger
+      && names.state(main.key, hash ?? 0) < WatchedNames.State.stranger
   }
 
   /// Whether a lower above this one has the name.

@@ -12,13 +12,23 @@ enum Translation {
   private static var header: Int { 16 }
 
   /// Returns the new length.
-  static func inPlace(_ fd: Int32, _ buffer: UnsafeMutableRawPointer, _ length: Int) -> Int {
+  ///
+  /// - Parameter done: so many bytes are the program's already.
+  static func inPlace(
+    _ fd: Int32, _ buffer: UnsafeMutableRawPointer, _ length: Int, done: Int = 0
+  ) -> Int {
     guard let table = WatchTable.of(fd) else { return length }
-    var from = 0
-    var to = 0
     // The last event given, if anything was left out after it.
     var last = -1
-    var gap = false
+    var from = 0
+    while from < done {
+      last = from
+      from +=
+        unsafe header
+        + Int((buffer + from).loadUnaligned(fromByteOffset: 12, as: UInt32.self))
+    }
+    var to = done
+    var gap = done > 0
     while from + header <= length {
       let event = unsafe buffer + from
       let size = unsafe header + Int(event.loadUnaligned(fromByteOffset: 12, as: UInt32.self))

@@ -18,7 +18,7 @@ import CLinux
   static var capacity: Int { 65536 }
   private static var entrySize: Int { 40 }
   /// Words of the header, which is followed by the events that are kept for a read and by markers.
-  private static var headerWords: Int { 8 }
+  private static var headerWords: Int { 16 }
   static var keptSize: Int { 512 }
   static var markerCount: Int { 64 }
   private static var stride: Int { headerWords * 8 + keptSize + markerCount * 24 }
@@ -66,6 +66,8 @@ import CLinux
     var isPrograms: Bool { !has(State.list | State.removed | State.further) }
     /// What the anchor is of.
     var overlay: Int { unsafe Int(truncatingIfNeeded: at_load64(words + 2) & 0xffff_ffff) }
+    /// Under what a directory's names are entered (`WatchedNames`).
+    var key: UInt64 { unsafe at_load64(words + 2) }
     var shown: UInt64 { unsafe at_load64(words + 3) }
     var birth: UInt64 { unsafe at_load64(words + 4) }
 
@@ -80,7 +82,10 @@ import CLinux
     func setNext(_ next: Int) { unsafe at_store64(words + 4, UInt64(next)) }
 
     /// The watch descriptor of the bell; 0: there is none.
-    var bell: Int32 { unsafe Int32(truncatingIfNeeded: at_load64(words + 2) >> 32) }
+    var bell: Int32 {
+      has(State.directory | State.further)
+        ? 0 : unsafe Int32(truncatingIfNeeded: at_load64(words + 2) >> 32)
+    }
     func setBell(_ bell: Int32) {
       unsafe at_store64(words + 2, UInt64(overlay) | UInt64(UInt32(bitPattern: bell)) << 32)
     }
@@ -135,6 +140,9 @@ import CLinux
   /// Left out by a cancelled thread: then nobody looks any more, which costs wake-ups.
   func endReading() { _ = unsafe at_add64(reading, UInt64.max) }
 
+  /// Between the two: nobody else in this process reads.
+  var isReadAlone: Bool { unsafe at_load64(reading) == 1 }
+
   /// False: somebody reads, or looks. Signals are to be blocked.
   func beginLooking() -> Bool {
     if unsafe at_cas64(looking, 0, 1) == 0 { return false }
@@ -162,10 +170,13 @@ import CLinux
   var names: UnsafeMutablePointer<UInt64> { unsafe used + 6 }
   /// How many markers are open.
   var openMarkers: UnsafeMutablePointer<UInt64> { unsafe used + 7 }
+  /// By overlay: whether the process's list is watched.
+  var lists: UnsafeMutablePointer<UInt64> { unsafe used + 8 }
 
   private func reset() {
     unsafe at_store64(looking, 0)
     unsafe at_store64(reading, 0)
+    unsafe at_store64(lists, 0)
     keptCount = 0
   }
 
@@ -351,15 +362,16 @@ import CLinux
 
   /// An entry of a directory, or of one of its further watches: its number. Errors: ENOSPC.
   func add(
-    directory wd: Int32, programs: Int32, mask: UInt32, state: UInt32, path: Int = 0, next: Int
+    directory wd: Int32, programs: Int32, mask: UInt32, state: UInt32, path: Int = 0,
+    key: UInt64 = 0, next: Int
   ) throws(Errno) -> Int {
     let third = UInt64(UInt32(bitPattern: programs)) | UInt64(path) << 32
-    return try add(wd, 0, 0, mask, state | State.anchorGone, 0, third, UInt64(next))
+    return try add(wd, 0, 0, mask, state | State.anchorGone, key, third, UInt64(next))
   }
 
   private func add(
     _ lower: Int32, _ anchor: Int32, _ bell: Int32, _ mask: UInt32, _ state: UInt32,
-    _ overlay: UInt64, _ third: UInt64, _ fourth: UInt64
+    _ second: UInt64, _ third: UInt64, _ fourth: UInt64
   ) throws(Errno) -> Int {
     let start = limit < WatchTable.capacity ? limit : 0
     for k in 0..<WatchTable.capacity {
@@ -368,7 +380,7 @@ import CLinux
       // Two threads that add at once: the place is taken with a watch descriptor that there is not.
       guard unsafe at_cas64(entry.words, 0, UInt64.max) != 0 else { continue }
       unsafe at_put64(entry.words + 1, UInt64(mask) | UInt64(state) << 32)
-      unsafe at_put64(entry.words + 2, overlay | UInt64(UInt32(bitPattern: bell)) << 32)
+      unsafe at_put64(entry.words + 2, second | UInt64(UInt32(bitPattern: bell)) << 32)
       unsafe at_put64(entry.words + 3, third)
       unsafe at_put64(entry.words + 4, fourth)
       while true {

@@ -51,14 +51,16 @@ import CLinux
     unsafe (base + 64 + WatchedNames.slots * 16).assumingMemoryBound(to: UInt8.self)
   }
 
-  private static func key(_ wd: Int32, _ name: UInt64) -> UInt64 {
-    let mixed = (name ^ UInt64(UInt32(bitPattern: wd)) &* 0x9e37_79b9_7f4a_7c15)
+  private static func key(_ directory: UInt64, _ name: UInt64) -> UInt64 {
+    let mixed = name ^ directory &* 0x9e37_79b9_7f4a_7c15
     return mixed == 0 ? 1 : mixed
   }
 
   /// - Parameter makes: whether it is entered where it is not there.
-  private func slot(_ wd: Int32, _ name: UInt64, makes: Bool) -> UnsafeMutablePointer<UInt64>? {
-    let key = WatchedNames.key(wd, name)
+  private func slot(_ directory: UInt64, _ name: UInt64, makes: Bool) -> UnsafeMutablePointer<
+    UInt64
+  >? {
+    let key = WatchedNames.key(directory, name)
     var i = Int(truncatingIfNeeded: key >> 20) & (WatchedNames.slots - 1)
     while true {
       let slot = unsafe words + 8 + i * 2
@@ -77,24 +79,24 @@ import CLinux
     }
   }
 
-  func state(_ wd: Int32, _ name: UInt64) -> UInt64 {
-    guard let slot = unsafe slot(wd, name, makes: false) else { return 0 }
+  func state(_ directory: UInt64, _ name: UInt64) -> UInt64 {
+    guard let slot = unsafe slot(directory, name, makes: false) else { return 0 }
     return unsafe at_load64(slot)
   }
 
-  func hide(_ wd: Int32, _ name: UInt64, deleted: Bool) {
-    guard let slot = unsafe slot(wd, name, makes: true) else { return }
+  func hide(_ directory: UInt64, _ name: UInt64, deleted: Bool) {
+    guard let slot = unsafe slot(directory, name, makes: true) else { return }
     let strangers = unsafe at_load64(slot) & ~0xffff_ffff
     unsafe at_store64(slot, strangers | State.hidden | (deleted ? State.deleted : 0))
   }
 
-  func show(_ wd: Int32, _ name: UInt64) {
-    if let slot = unsafe slot(wd, name, makes: false) { unsafe at_store64(slot, 0) }
+  func show(_ directory: UInt64, _ name: UInt64) {
+    if let slot = unsafe slot(directory, name, makes: false) { unsafe at_store64(slot, 0) }
   }
 
   /// Counts an open by somebody else, or its close. False: none was open.
-  func countStranger(_ wd: Int32, _ name: UInt64, opens: Bool) -> Bool {
-    guard let slot = unsafe slot(wd, name, makes: true) else { return true }
+  func countStranger(_ directory: UInt64, _ name: UInt64, opens: Bool) -> Bool {
+    guard let slot = unsafe slot(directory, name, makes: true) else { return true }
     let now = unsafe at_load64(slot)
     if !opens, now < State.stranger { return false }
     unsafe at_store64(slot, opens ? now &+ State.stranger : now &- State.stranger)

@@ -155,7 +155,8 @@ enum Watches {
     overlay.sweepUnusedAnchors(turn)
     overlay.registry?.noteAnchor()
     var list = s.real2
-    try watchOwnList(fd, table, overlay, &list)
+    try watchOwnList(fd, table, overlay)
+    try overlay.watchList(into: &list)
     try overlay.list(anchor, in: list)
     Fault.step()
     var path = s.real
@@ -169,10 +170,27 @@ enum Watches {
       bell: watchBell(fd, mask, anchor, s), mask: mask & kept, of: anchor)
   }
 
-  /// The process's list, whose path is written, and a watch on it.
+  /// Makes the process's list, if there is none, and watches it.
   static func watchOwnList(
-    _ fd: Int32, _ table: WatchTable, _ overlay: Overlay, _ list: inout PathBuffer
+    _ fd: Int32, _ table: WatchTable, _ overlay: Overlay
   ) throws(Errno) {
+    let bit = UInt64(1) << UInt64(overlay.index)
+    if unsafe at_load64(table.lists) & bit != 0,
+      unsafe ovl_watch_list_at(overlay.index)!.pointee.made != 0
+    {
+      return
+    }
+    try withScratch { (s) throws(Errno) in try watchOwnList(fd, table, overlay, s) }
+    while true {
+      let now = unsafe at_load64(table.lists)
+      if unsafe at_cas64(table.lists, now, now | bit) != 0 { return }
+    }
+  }
+
+  private static func watchOwnList(
+    _ fd: Int32, _ table: WatchTable, _ overlay: Overlay, _ s: Scratch
+  ) throws(Errno) {
+    var list = s.real
     try overlay.watchList(into: &list)
     let token = Int32(
       truncatingIfNeeded: try unsafe check(
