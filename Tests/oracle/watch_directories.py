@@ -2,7 +2,8 @@
 """The same operations in a tree give watchers of its directories the same inotify events as in a plain one.
 
 Two processes work on a small tree, a third watches its directories with random masks: once in a plain directory,
-once in an overlay over a random split of the same tree into two lowers and the upper. Compared are, per watch
+once in an overlay over a random split of the same tree into two lowers and the upper, for half of the seeds while
+somebody works in a second overlay over the same lowers. Compared are, per watch
 descriptor, every event with its name, which moves belong together, and every result.
 
     watch_directories.py [--library PATH] [--seed N] [--runs N] [--operations N]
@@ -73,6 +74,19 @@ def choose(rng, count):
     return steps
 
 
+def has_second(seed):
+    return random.Random(seed).randrange(2) == 1
+
+
+def chosen(rng, count):
+    """The same where a second overlay reads the same lowers: nobody is told of reading."""
+    reads_alone = rng.randrange(2) == 0
+    steps = choose(rng, count)
+    if reads_alone:
+        return steps
+    return [(*s[:4], s[4] & ~0x31 or 0x3c0) if s[1] == "watch" else s for s in steps]
+
+
 class Worker(watches.Worker):
     def let_go(self, *names):
         """Before a directory is watched all that is open is closed; what is removed or moved stays open."""
@@ -133,4 +147,4 @@ def fill(places, rng, where):
 
 
 if __name__ == "__main__":
-    watches.main(os.path.abspath(__file__), choose, Worker, Watcher, fill, sys.modules[__name__].__doc__)
+    watches.main(os.path.abspath(__file__), chosen, Worker, Watcher, fill, __doc__, has_second)

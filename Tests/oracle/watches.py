@@ -203,6 +203,20 @@ class Watcher:
         return str(self.cookies.setdefault(cookie, len(self.cookies))) if cookie else ""
 
 
+def second(seed, choose, operations):
+    """Other operations in a second overlay over the same lowers, where there is one: none of them is this one's."""
+    pipes = os.environ.pop("SECOND", None)
+    if not pipes:
+        return
+    requests, answers = (int(n) for n in pipes.split(","))
+    with open(requests, "w") as requests, open(answers) as answers:
+        for who, what, *rest in choose(random.Random(seed + 2), operations):
+            if who != "watcher":
+                print(json.dumps([what, *rest]), file=requests, flush=True)
+                answers.readline()
+            yield
+
+
 def inside(seed, operations, choose, worker, watcher):
     """Runs in the world, in its directory; prints what was seen."""
     steps = choose(random.Random(seed), operations)
@@ -224,8 +238,10 @@ def inside(seed, operations, choose, worker, watcher):
         pipes[who][0].flush()
         return pipes[who][1].readline().strip()
 
+    other = second(seed, choose, operations)
     results = []
     for who, what, *rest in steps:
+        next(other, None)
         if what == "watch":
             for w in range(2):
                 ask(w, "let go", rest[1], rest[1])
@@ -254,18 +270,32 @@ def fill(places, rng, where):
             f.write(data)
 
 
-def run(script, arguments, directory, environment):
+def run(script, arguments, directory, environment, second=None):
+    """- second: the environment of a process in another overlay."""
     me = [sys.executable, script, "--inside"] + [str(a) for a in arguments]
-    r = subprocess.run(me, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
+    other, pipes = None, ()
+    if second:
+        other = subprocess.Popen([sys.executable, script, "--serve"], cwd=directory, env=second,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        pipes = (other.stdin.fileno(), other.stdout.fileno())
+        environment = dict(environment, SECOND="%d,%d" % pipes)
+    try:
+        r = subprocess.run(me, cwd=directory, env=environment, capture_output=True, text=True, timeout=120,
+                           pass_fds=pipes)
+    finally:
+        if other:
+            other.stdin.close()
+            other.wait()
+            other.stdout.close()
     if r.returncode != 0:
         return {"results": [], "streams": {}, "died": r.stderr[-600:] or r.returncode}
     return json.loads(r.stdout)
 
 
-def compare(seed, operations, library, script, choose, fill):
+def compare(seed, operations, library, script, choose, fill, has_second):
     top = tempfile.mkdtemp(prefix="watches-")
     try:
-        places = {n: os.path.join(top, n) for n in ("plain", "l1", "l2", "upper", "work", "registry")}
+        places = {n: os.path.join(top, n) for n in ("plain", "l1", "l2", "upper", "work", "upper2", "work2", "registry")}
         for place in places.values():
             os.mkdir(place)
         os.chmod(places["registry"], 0o700)
@@ -274,8 +304,10 @@ def compare(seed, operations, library, script, choose, fill):
         plain = run(script, (seed, operations), places["plain"], dict(os.environ))
         options = (f"lowerdir={places['l1']}:{places['l2']},upperdir={places['upper']},"
                    f"workdir={places['work']},target={places['l1']},registry={places['registry']}")
-        overlay = run(script, (seed, operations), places["l1"],
-                      dict(os.environ, LD_PRELOAD=library, OVERLOCK=options))
+        preload = dict(os.environ, LD_PRELOAD=library)
+        other = options.replace("/upper,", "/upper2,").replace("/work,", "/work2,")
+        overlay = run(script, (seed, operations), places["l1"], dict(preload, OVERLOCK=options),
+                      dict(preload, OVERLOCK=other) if has_second(seed) else None)
     finally:
         shutil.rmtree(top)
     steps = choose(random.Random(seed), operations)
@@ -294,7 +326,7 @@ def compare(seed, operations, library, script, choose, fill):
     return None
 
 
-def main(script, choose, worker, watcher, fill, about):
+def main(script, choose, worker, watcher, fill, about, has_second=lambda seed: False):
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = os.path.dirname(script)
     parser.add_argument("--library", default=os.path.join(here, "../../.build/release/liboverlock.so"))
@@ -302,7 +334,10 @@ def main(script, choose, worker, watcher, fill, about):
     parser.add_argument("--runs", type=int, help="100, or with --seed 1")
     parser.add_argument("--operations", type=int, default=60)
     parser.add_argument("--inside", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.serve:
+        return worker().serve(sys.stdin, sys.stdout)
     if a.inside:
         return inside(*a.inside, choose, worker, watcher)
     library = os.path.realpath(a.library)
@@ -310,7 +345,7 @@ def main(script, choose, worker, watcher, fill, about):
     seeds = range(first, first + (a.runs or (100 if a.seed is None else 1)))
     failed = 0
     for seed in seeds:
-        difference = compare(seed, a.operations, library, script, choose, fill)
+        difference = compare(seed, a.operations, library, script, choose, fill, has_second)
         if difference:
             failed += 1
             print(f"seed {seed}: {difference}", flush=True)
