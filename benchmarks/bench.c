@@ -10,11 +10,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -151,6 +154,73 @@ static void vfork_true(void) {
   reap(pid);
 }
 
+/* What another process writes in a watched directory, until its watcher has said so. */
+static void told(const char *name) {
+  static pid_t partner;
+  static int fd, pong[2];
+  char byte = 0;
+  if (!partner) {
+    must(pipe(pong) == 0, "pipe");
+    int instance = inotify_init1(0);
+    must(instance >= 0 && inotify_add_watch(instance, ".", IN_MODIFY) > 0, "watch .");
+    if ((partner = fork()) == 0) {
+      char events[4096];
+      while (read(instance, events, sizeof events) > 0) must(write(pong[1], &byte, 1) == 1, "partner");
+      _exit(0);
+    }
+    close(instance);
+    /* What is told is the writing alone. */
+    must((fd = open(name, O_WRONLY)) >= 0, name);
+  }
+  must(pwrite(fd, "x", 1, 0) == 1 && read(pong[0], &byte, 1) == 1, "be told");
+}
+static void told_upper(void) { told("written"); }
+
+static int watcher(void) {
+  static int instance = -1;
+  if (instance < 0) {
+    instance = inotify_init1(IN_NONBLOCK);
+    must(inotify_add_watch(instance, "a", IN_CREATE) > 0 && inotify_add_watch(instance, "file", IN_MODIFY) > 0, "watch");
+  }
+  return instance;
+}
+
+static int other_end(void) {
+  static int ends[2];
+  if (ends[0] == 0) must(pipe(ends) == 0, "pipe");
+  return ends[0];
+}
+
+static void poll_other(void) {
+  struct pollfd p = {.fd = other_end(), .events = POLLIN};
+  must(poll(&p, 1, 0) == 0, "poll");
+}
+static void poll_watching(void) {
+  (void)watcher();
+  poll_other();
+}
+
+static void wait_epoll(void) {
+  static int epoll = 0;
+  struct epoll_event event = {.events = EPOLLIN};
+  if (epoll == 0) {
+    epoll = epoll_create1(0);
+    must(epoll_ctl(epoll, EPOLL_CTL_ADD, other_end(), &event) == 0, "epoll_ctl");
+  }
+  must(epoll_wait(epoll, &event, 1, 0) == 0, "epoll_wait");
+}
+static void epoll_watching(void) {
+  (void)watcher();
+  wait_epoll();
+}
+
+static void watch_directory(void) {
+  const int wd = inotify_add_watch(watcher(), "thousand", IN_CREATE);
+  must(wd > 0 && inotify_rm_watch(watcher(), wd) == 0, "watch thousand");
+  char events[4096];
+  while (read(watcher(), events, sizeof events) > 0) continue;
+}
+
 static const struct {
   const char *name;
   void (*run)(void);
@@ -165,7 +235,10 @@ static const struct {
     {"record-upper", record_upper, 1}, {"record-lower", record_lower, 1},
     {"ofd-upper", ofd_upper, 1},       {"ofd-lower", ofd_lower, 1},
     {"flock-upper", flock_upper, 1},   {"flock-lower", flock_lower, 1},
-    {"hand-off", hand_off, 1},
+    {"hand-off", hand_off, 1},         {"told", told_upper, 1},
+    {"poll", poll_other, 1},           {"poll-watching", poll_watching, 1},
+    {"epoll", wait_epoll, 1},          {"epoll-watching", epoll_watching, 1},
+    {"watch", watch_directory, 1},
 };
 
 int main(int argc, char **argv) {
