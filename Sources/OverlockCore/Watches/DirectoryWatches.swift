@@ -116,7 +116,8 @@ private struct Adding {
       _ = unsafe lx_inotify_add_watch(fd, top.cString, flags | wishes & events | changes)
     }
     do throws(Errno) {
-      let rung = try markers.map { (m) throws(Errno) in try watchMarkers(m, wd) } ?? 0
+      let rung =
+        try markers.map { (m) throws(Errno) in try watchMarkers(m, wd, wishes) } ?? 0
       let lowest = try watchLowers(wd, wishes)
       if rung != 0 { table[rung - 1].setNext(lowest) }
       if let old {
@@ -210,10 +211,13 @@ private struct Adding {
   }
 
   /// Returns the number, plus one, of the entry; 0: there is one.
-  private func watchMarkers(_ folder: PathBuffer, _ wd: Int32) throws(Errno) -> Int {
+  private func watchMarkers(
+    _ folder: PathBuffer, _ wd: Int32, _ wishes: UInt32
+  ) throws(Errno) -> Int {
     let rings = UInt32(IN_CREATE | IN_DELETE | IN_CLOSE_WRITE | IN_ONLYDIR | IN_DONT_FOLLOW)
+    let asked = rings | AskedEvents.onMarkers(wishes)
     let number = Int32(
-      truncatingIfNeeded: try unsafe check(lx_inotify_add_watch(fd, folder.terminated, rings)))
+      truncatingIfNeeded: try unsafe check(lx_inotify_add_watch(fd, folder.terminated, asked)))
     if table.find(number) != nil { return 0 }
     return 1
       + (try table.add(
