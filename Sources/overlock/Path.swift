@@ -18,6 +18,10 @@ struct Path: Equatable {
     Path(bytes + (bytes.last == UInt8(ascii: "/") ? [] : [UInt8(ascii: "/")]) + component.utf8)
   }
 
+  func appending(_ component: [UInt8]) -> Path {
+    Path(bytes + (bytes.last == UInt8(ascii: "/") ? [] : [UInt8(ascii: "/")]) + component)
+  }
+
   /// Whether this is `other` or lies below it. Both canonical.
   func isAt(orBelow other: Path) -> Bool {
     let root = other.bytes == [UInt8(ascii: "/")] ? [] : other.bytes
