@@ -55,9 +55,13 @@ struct Path: Equatable {
   }
 
   /// For C. No path that the kernel or an argument gave has a NUL in it.
-  func withCString<Result>(_ body: (UnsafePointer<CChar>) throws -> Result) rethrows -> Result {
+  func withCString<Result, E>(
+    _ body: (UnsafePointer<CChar>) throws(E) -> Result
+  ) throws(E) -> Result {
     let terminated = bytes.map { CChar(bitPattern: $0) } + [0]
-    return unsafe try terminated.withUnsafeBufferPointer { unsafe try body($0.baseAddress!) }
+    return unsafe try terminated.withUnsafeBufferPointer { (text) throws(E) in
+      unsafe try body(text.baseAddress!)
+    }
   }
 }
 
