@@ -6,7 +6,8 @@ import OverlockCore
 struct Check: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Find what processes that died left behind in workdirs and registries.",
-    usage: "overlock check [--repair] [--json] [--registry DIR]... [--name NAME]... [-o OPTIONS]...",
+    usage:
+      "overlock check [--repair] [--json] [--registry DIR]... [--name NAME]... [-o OPTIONS]...",
     discussion: """
       Programs that were killed leave files in workdir/overlock: objects that were on their way to a name, anchors \
       of files that nobody maps or watches any more, lists of who watched them. They do no harm, and are swept when \
@@ -40,7 +41,8 @@ struct Check: ParsableCommand {
 
   @Option(
     name: .customShort("o"),
-    help: .init("Look at the overlay with these options alone; may be repeated.", valueName: "options"))
+    help: .init(
+      "Look at the overlay with these options alone; may be repeated.", valueName: "options"))
   var optionLines: [String] = []
 
   /// A leftover, as it is told.
@@ -93,7 +95,8 @@ struct Check: ParsableCommand {
         _ = try work.resolved(as: "workdir")
         return nil
       }
-      throw Failure("workdir \(work.text)", code: errno, advice: Advice.next(errno, about: "workdir"))
+      throw Failure(
+        "workdir \(work.text)", code: errno, advice: Advice.next(errno, about: "workdir"))
     }
     var message = ""
     do throws(Errno) {
@@ -137,7 +140,8 @@ struct Check: ParsableCommand {
         Finding(
           overlay: Path(Array(name.prefix(16))).text,
           kind: InspectedOverlay.Leftover.Kind.segment.rawValue,
-          path: folder.appending(name).text, removed: repair && !Check.stands(folder.appending(name)))
+          path: folder.appending(name).text,
+          removed: repair && !Check.stands(folder.appending(name)))
       }
     } catch {
       // Nobody of this user was in an overlay since the machine started.

@@ -78,7 +78,8 @@ import Testing
     search.find(known, in: [tree("a", visits)], but: [])
     #expect(visits.list.count == 2)
     // All is found before the second tree.
-    search.find(try [file("a/deep/f"), file("a")], in: [tree("a", visits), tree("b", visits)], but: [])
+    search.find(
+      try [file("a/deep/f"), file("a")], in: [tree("a", visits), tree("b", visits)], but: [])
     #expect(!visits.list.contains(root.appending("b").bytes))
   }
 

@@ -189,7 +189,8 @@ import CLinux
       var contested = false
       if shown != 0 { contested = try overlay.contested(shown, into: &origin, s) }
       return Place(
-        path: InspectedOverlay.bytes(merged.view), layer: layer, inode: shown, isRemoved: removed, isContested: contested)
+        path: InspectedOverlay.bytes(merged.view), layer: layer, inode: shown, isRemoved: removed,
+        isContested: contested)
     }
   }
 #endif
