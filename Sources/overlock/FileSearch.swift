@@ -8,10 +8,12 @@ import Glibc
 /// it is believed; what was not is not looked for again before something new is.
 struct FileSearch {
   struct Found: Equatable {
-    /// As the kernel spells it; of a removed file where it was last.
-    var path: [UInt8]
+    /// As the kernel spells them, all that were come by; of a removed file where it was last.
+    var paths: [[UInt8]]
     var isRemoved: Bool
     var isDirectory: Bool
+    /// How many names it has.
+    var links: UInt64 = 1
   }
 
   /// A tree to look in.
@@ -34,7 +36,11 @@ struct FileSearch {
   ///   - trees: where; the likeliest first.
   ///   - closed: directories that are passed by.
   mutating func find(_ files: Set<KernelFile>, in trees: [Tree], but closed: [Path]) {
-    found = found.filter { files.contains($0.key) && FileSearch.stands($0.value, $0.key) }
+    found = found.filter { files.contains($0.key) }
+    for (file, known) in found {
+      found[file]?.paths = known.paths.filter { known.isRemoved || FileSearch.has($0, file) }
+    }
+    found = found.filter { !$0.value.paths.isEmpty }
     let unknown = files.subtracting(found.keys)
     guard !unknown.subtracting(missing).isEmpty else { return }
     mounts = Mounts()
@@ -58,14 +64,20 @@ struct FileSearch {
     missing = unknown.subtracting(found.keys)
   }
 
-  private mutating func note(_ file: KernelFile, _ value: Found) {
-    guard wanted.remove(file) != nil else { return }
-    found[file] = value
+  private mutating func note(_ file: KernelFile, _ path: [UInt8], _ value: Found) {
+    guard wanted.contains(file) else { return }
+    var known = found[file] ?? value
+    if !known.paths.contains(path) { known.paths.append(path) }
+    found[file] = known
+    // Not each name of a group of links need be one that an overlay shows.
+    if known.isRemoved || known.isDirectory || known.paths.count >= known.links {
+      wanted.remove(file)
+    }
   }
 
-  private static func stands(_ found: Found, _ file: KernelFile) -> Bool {
-    // The watch keeps the inode of a removed one from being another file's.
-    found.isRemoved || status(Path(found.path))?.inode == file.inode
+  /// A removed file's inode is not another file's, as long as it is watched.
+  private static func has(_ path: [UInt8], _ file: KernelFile) -> Bool {
+    status(Path(path))?.inode == file.inode
   }
 
   // MARK: - Among what is open
@@ -77,8 +89,9 @@ struct FileSearch {
           let link = Processes.path(descriptor)
         else { continue }
         note(
-          KernelFile(statDevice: file.device, inode: file.inode),
-          Found(path: link.path, isRemoved: link.isRemoved, isDirectory: file.isDirectory))
+          KernelFile(statDevice: file.device, inode: file.inode), link.path,
+          Found(
+            paths: [], isRemoved: link.isRemoved, isDirectory: file.isDirectory, links: file.links))
       }
     }
   }
@@ -89,6 +102,7 @@ struct FileSearch {
     var device: UInt64
     var inode: UInt64
     var isDirectory: Bool
+    var links: UInt64
   }
 
   private static func status(_ path: Path) -> Status? {
@@ -99,7 +113,7 @@ struct FileSearch {
     guard r == 0 else { return nil }
     return Status(
       device: UInt64(st.st_dev), inode: UInt64(st.st_ino),
-      isDirectory: st.st_mode & S_IFMT == S_IFDIR)
+      isDirectory: st.st_mode & S_IFMT == S_IFDIR, links: UInt64(st.st_nlink))
   }
 
   private mutating func walk(
@@ -132,8 +146,9 @@ struct FileSearch {
     // What is mounted there is another file.
     guard status.inode == inode, plain == nil || status.device == plain else { return }
     note(
-      KernelFile(device: device, inode: inode),
-      Found(path: path.bytes, isRemoved: false, isDirectory: status.isDirectory))
+      KernelFile(device: device, inode: inode), path.bytes,
+      Found(
+        paths: [], isRemoved: false, isDirectory: status.isDirectory, links: status.links))
   }
 
   private struct Entry {

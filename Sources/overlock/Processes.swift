@@ -65,14 +65,16 @@ enum Processes {
     return (Array(path.dropLast(deleted.count)), true)
   }
 
-  /// Device and inode number, as `KernelLock` has them.
+  /// What stat(2) says of what it leads to.
   static func file(_ descriptor: Descriptor) -> (
-    device: UInt64, inode: UInt64, isDirectory: Bool
+    device: UInt64, inode: UInt64, isDirectory: Bool, links: UInt64
   )? {
     var st = stat()
     guard unsafe lx_fstatat(AT_FDCWD, "/proc/\(descriptor.pid)/fd/\(descriptor.fd)", &st, 0) == 0
     else { return nil }
-    return (UInt64(st.st_dev), UInt64(st.st_ino), st.st_mode & S_IFMT == S_IFDIR)
+    return (
+      UInt64(st.st_dev), UInt64(st.st_ino), st.st_mode & S_IFMT == S_IFDIR, UInt64(st.st_nlink)
+    )
   }
 
   /// Whether a process has a file mapped whose path ends so.

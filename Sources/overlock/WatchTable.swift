@@ -133,7 +133,7 @@ struct WatchFinder {
             key: .object(shown), watch: watch, layer: nil, real: path, isRemoved: false,
             inode: shown))
       } else if entry == nil, let found = search.found[watch.file],
-        let seen = place.overlay.seen.place(of: found.path, inode: watch.file.inode)
+        let (path, seen) = WatchFinder.shown(found, watch.file.inode, in: place.overlay.seen)
       {
         let inside = isInside ?? (hasList || place.overlay.isEntered(by: instance.pid))
         isInside = inside
@@ -145,7 +145,7 @@ struct WatchFinder {
           : found.isDirectory ? .directory(seen.path, isRemoved: isRemoved) : .object(inode)
         parts.append(
           Part(
-            key: key, watch: watch, layer: seen.layer, real: found.path, place: seen,
+            key: key, watch: watch, layer: seen.layer, real: path, place: seen,
             isRemoved: isRemoved, inode: inode))
       }
     }
@@ -153,6 +153,19 @@ struct WatchFinder {
       let parts = parts.sorted { ($0.layer ?? -1) < ($1.layer ?? -1) }
       return row(instance, place, parts, markers, isOutside: !(isInside ?? hasList))
     }
+  }
+
+  /// A real name of a file in an overlay's layers, if there is one that the overlay still shows.
+  private static func shown(
+    _ found: FileSearch.Found, _ inode: UInt64, in overlay: InspectedOverlay
+  ) -> ([UInt8], InspectedOverlay.Place)? {
+    var removed: ([UInt8], InspectedOverlay.Place)?
+    for path in found.paths {
+      guard let place = overlay.place(of: path, inode: inode) else { continue }
+      if !place.isRemoved { return (path, place) }
+      removed = removed ?? (path, place)
+    }
+    return removed
   }
 
   /// - Parameter parts: of one watch of the program; anchor or upper first.

@@ -57,7 +57,7 @@ import Testing
     search.find(
       Set(wanted), in: [tree("a", visits), tree("", visits)], but: [root.appending("closed")])
     #expect(try search.found[file("a")]?.isDirectory == true)
-    #expect(try search.found[file("a/deep/f")]?.path == root.appending("a/deep/f").bytes)
+    #expect(try search.found[file("a/deep/f")]?.paths == [root.appending("a/deep/f").bytes])
     #expect(try search.found[file("a/u\n1")]?.isDirectory == false)
     #expect(try search.found[file("b/g")]?.isRemoved == false)
     #expect(try search.found[file("closed/h")] == nil)
@@ -91,7 +91,19 @@ import Testing
     search.find([moved], in: [tree("b", visits)], but: [])
     #expect(unsafe rename(root.appending("b/g").text, root.appending("b/moved").text) == 0)
     search.find([moved], in: [tree("b", visits)], but: [])
-    #expect(search.found[moved]?.path == root.appending("b/moved").bytes)
+    #expect(search.found[moved]?.paths == [root.appending("b/moved").bytes])
+  }
+
+  @Test("of a file with several names all that are in the trees are found")
+  func links() throws {
+    let visits = Visits()
+    #expect(unsafe link(root.appending("b/g").text, root.appending("b/new").text) == 0)
+    #expect(unsafe link(root.appending("b/g").text, root.appending("closed/g").text) == 0)
+    defer { _ = unsafe unlink(root.appending("closed/g").text) }
+    var search = FileSearch()
+    search.find([try file("b/g")], in: [tree("a", visits), tree("b", visits)], but: [])
+    let names = [root.appending("b/g").text, root.appending("b/new").text]
+    #expect(try search.found[file("b/g")]?.paths.map { Path($0).text }.sorted() == names)
   }
 
   @Test("a removed file is known by who has it open")
@@ -104,7 +116,7 @@ import Testing
     #expect(unsafe unlink(root.appending("b/new").text) == 0)
     var search = FileSearch()
     search.find([wanted], in: [tree("b", visits)], but: [])
-    #expect(search.found[wanted]?.path == root.appending("b/new").bytes)
+    #expect(search.found[wanted]?.paths == [root.appending("b/new").bytes])
     #expect(search.found[wanted]?.isRemoved == true)
   }
 }

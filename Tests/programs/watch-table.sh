@@ -145,6 +145,20 @@ def forked():
     show("one")
 
 
+def links():
+    """A group of links, of which the name goes that was shown."""
+    w = watching.Watcher()
+    w.add("hard1", MODIFY)
+    names = {"hard1", "hard2"}
+    while names:
+        row, = table()
+        name = os.path.basename(row["path"])
+        print(name in names, row["removed"])
+        os.remove(name)
+        names.remove(name)
+    print(*(words(row)[6:] for row in table()))
+
+
 def again():
     """--watch prints when something changes."""
     w = watching.Watcher()
@@ -249,6 +263,13 @@ says "overlock watches: an instance of two processes" "two processes
 one
   README me MODIFY anchor+lower 1" <<'BODY'
 "$PYTHON" "$AUX/table.py" forked
+BODY
+
+place
+says "overlock watches: a file with two names" "True False
+True False
+me MODIFY lower 1 removed" <<'BODY'
+"$PYTHON" "$AUX/table.py" links
 BODY
 
 place
