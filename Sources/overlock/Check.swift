@@ -12,10 +12,8 @@ struct Check: ParsableCommand {
       Programs that were killed leave files in workdir/overlock: objects that were on their way to a name, anchors \
       of files that nobody maps or watches any more, lists of who watched them. They do no harm, and are swept when \
       programs start or change things; so are registries of overlays that are no more. With nothing else given, \
-      all overlays are looked at that have a registry or a name.
-
-      An overlay that nobody is in loses nothing by --repair, nor does one in use: what a living process needs or is \
-      at work on is no leftover.
+      all overlays of this user are looked at that have a registry or a name. They may be in use: what a living \
+      process needs or is at work on is no leftover.
 
       EXIT STATUS
         0    there is nothing
@@ -56,7 +54,9 @@ struct Check: ParsableCommand {
 
   func run() throws {
     let isAll = registry.isEmpty && name.isEmpty && optionLines.isEmpty
-    let folders = isAll || !registry.isEmpty ? try RunningOverlay.folders(registry) : []
+    // Another user's registry could name any directory as a workdir, in which root would then remove files.
+    let own = isAll ? ["/dev/shm/overlock-\(geteuid())"].map { Path($0) } : []
+    let folders = registry.isEmpty ? own : try RunningOverlay.folders(registry)
     let working = Path.working()
     var lines = optionLines.map { OptionLine($0).absolute(from: working) }
     for name in isAll ? try StateFolder.names() : name {

@@ -15,10 +15,15 @@ struct Housekeeping {
   }
 
   private(set) var entries: [KernelFile: Entry] = [:]
+  /// Whether the workdir is this user's.
+  private(set) var isOwn = false
 
   /// - Parameter work: the workdir's folder; empty: there is none.
   init(_ work: Path, _ mounts: Mounts) {
     guard !work.bytes.isEmpty, let device = mounts.device(of: work) else { return }
+    var st = stat()
+    let r = unsafe work.withCString { unsafe lx_fstatat(AT_FDCWD, $0, &st, AT_SYMLINK_NOFOLLOW) }
+    isOwn = r == 0 && st.st_uid == geteuid()
     func each(_ folder: String, _ entry: (String, Path) -> Entry?) {
       let directory = work.appending(folder)
       for name in Processes.entries(directory.text) {

@@ -72,8 +72,12 @@ struct WatchFinder {
 
   /// Uppers first: they have the least in them.
   private static func trees(_ places: [Place]) -> [FileSearch.Tree] {
+    // Another user's could have this one make files anywhere.
     let watched = places.filter { place in
-      place.housekeeping.entries.values.contains { if case .markers = $0 { true } else { false } }
+      place.housekeeping.isOwn
+        && place.housekeeping.entries.values.contains {
+          if case .markers = $0 { true } else { false }
+        }
     }.map(\.overlay.seen)
     var roots: [Path] = []
     for isUpper in [true, false] {
