@@ -77,7 +77,7 @@ bell work/overlock/watchers/N.N
 watch list work/overlock/watchers/N
 status 1" watched
 
-# Everything that a process may leave that is killed at some instant: crash.py and watches_crash.py find the instants.
+# Everything that a process may leave that is killed at some instant: check_crash.py finds the instants.
 leave() {
   in_overlay true
   watcher README src
