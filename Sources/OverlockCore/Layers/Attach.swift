@@ -86,7 +86,7 @@ extension Overlay {
     sweepUnusedAnchorsAtStart()
   }
 
-  /// The configuration alone, for who only looks at the overlay.
+  /// The configuration alone, for who only looks at the overlay. Its workdir is prepared already.
   func configure(_ line: PathView, message: inout PathBuffer) throws(Errno) {
     let options = try Options.parse(line, &message)
     let id = try identity(options, &message)
@@ -96,7 +96,7 @@ extension Overlay {
     var words = message
     defer { message = words }
     try withScratch { (s) throws(Errno) in
-      var configuration = Configuration(self, words, s)
+      var configuration = Configuration(self, words, s, looksOnly: true)
       try configuration.compile(options, message: &words)
     }
   }

@@ -53,7 +53,7 @@ import CLinux
       if !restored { return nil }
     }
 
-    /// An overlay by its options, which nobody needs to be in: as for its first process, but without a registry.
+    /// An overlay by its options, which somebody was in once, and nobody needs to be: without a registry.
     ///
     /// - Parameter message: gets what is wrong with them.
     /// - Errors: EINVAL and whatever the file system answered.
