@@ -56,8 +56,8 @@ struct WatchFinder {
     }
     let known = Set(places.flatMap { $0.housekeeping.entries.keys })
     let files = Set(instances.flatMap(\.watches).map(\.file)).subtracting(known)
-    search.find(
-      files, in: WatchFinder.trees(places), but: places.map { Path($0.overlay.seen.workFolder) })
+    let workFolders = places.map(\.overlay.seen.workFolder).filter { !$0.isEmpty }
+    search.find(files, in: WatchFinder.trees(places), but: workFolders.map { Path($0) })
     var watches: [WatchTable.Watch] = []
     for place in places {
       for instance in instances { watches += rows(instance, place) }

@@ -145,6 +145,14 @@ def forked():
     show("one")
 
 
+def read_only():
+    """Without an upper what is asked of a directory's names cannot be told."""
+    w = watching.Watcher()
+    for name in "src", "src/second.c", "README":
+        w.add(name, MODIFY)
+    show("set")
+
+
 def links():
     """A group of links, of which the name goes that was shown."""
     w = watching.Watcher()
@@ -281,4 +289,14 @@ says "overlock watches: a folder of registries that is not there is told" \
   "overlock: --registry /nowhere: No such file or directory; create it, or correct the path
 125" <<'BODY'
 env -u LD_PRELOAD -u OVERLOCK "$CLI" watches --registry /nowhere 2>&1 || echo $?
+BODY
+
+# The last, since its registry stays, in which the others' programs would be outside.
+two_lowers
+OVERLAYS=("lowerdir=$SCRATCH/second:$T,target=$T")
+says "overlock watches: an overlay without an upper" "set
+  README me MODIFY lower 2
+  src me MODIFY|MOVED_FROM|MOVED_TO|CREATE|DELETE lower 1+lower 2
+  src/second.c me MODIFY lower 1" <<'BODY'
+"$PYTHON" "$AUX/table.py" read_only
 BODY
