@@ -21,7 +21,7 @@ build: ## the library and the command, in .build/release
 
 test: ## sets up, builds, and runs every test suite
 	.ci/setup
-	.ci/suites build unit coverage exports programs oracle oracle2 locks locks-shared watches user crash crash-user crash-locks crash-watches
+	.ci/suites build unit coverage exports programs oracle oracle2 locks locks-shared watches user crash crash-user crash-locks crash-watches crash-check
 
 lint: ## swift-format, findings are errors
 	.ci/suites lint

@@ -138,6 +138,16 @@ struct RunningOverlay {
     .map { Path("/dev/shm").appending($0) }
   }
 
+  /// Those of `--registry`, or the default ones. Errors: a failure that names the folder.
+  static func folders(_ given: [String]) throws -> [Path] {
+    if given.isEmpty { return defaultFolders() }
+    for folder in given { _ = try Path(folder).resolved(as: "--registry") }
+    return given.map { Path($0) }
+  }
+
+  /// Whether a process is in it: it has the registry mapped.
+  func isEntered(by pid: Int32) -> Bool { Processes.maps(pid, pathEnding: "/" + name) }
+
   static func all(in folders: [Path]) -> [RunningOverlay] {
     var found: [String: RunningOverlay] = [:]
     for folder in folders {

@@ -1,5 +1,4 @@
 import ArgumentParser
-import FoundationEssentials
 import Glibc
 
 /// `overlock locks`: like lslocks(8), with the paths that programs in an overlay know.
@@ -30,25 +29,16 @@ struct Locks: ParsableCommand {
   func run() throws {
     var shown: LockTable?
     repeat {
-      let folders = registry.isEmpty ? RunningOverlay.defaultFolders() : registry.map { Path($0) }
-      for folder in folders where !registry.isEmpty {
-        _ = try folder.resolved(as: "--registry")
-      }
+      let folders = try RunningOverlay.folders(registry)
       let table = LockTable.now(registries: folders)
       if table != shown {
-        if shown != nil { Locks.write("\n") }
-        Locks.write(json ? try Locks.json(table) : Locks.text(table))
+        if shown != nil { TextTable.write("\n") }
+        TextTable.write(json ? try TextTable.json(table.locks) : Locks.text(table))
         shown = table
       }
       // /proc/locks cannot be waited for.
       if watch { usleep(500_000) }
     } while watch
-  }
-
-  static func json(_ table: LockTable) throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(table.locks), as: UTF8.self) + "\n"
   }
 
   static func text(_ table: LockTable) -> String {
@@ -66,11 +56,7 @@ struct Locks: ParsableCommand {
             + [lock.layer, "waits for \(blockers)", printable(lock.path)])
       }
     }
-    let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-    return rows.map { row in
-      let padded = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-      return (padded.dropLast() + [row[row.count - 1]]).joined(separator: "  ") + "\n"
-    }.joined()
+    return TextTable.text(rows)
   }
 
   private static func lines(_ processes: [LockTable.Process]) -> [[String]] {
@@ -82,19 +68,5 @@ struct Locks: ParsableCommand {
       $0
     }
     return words.isEmpty ? "-" : words.joined(separator: ",")
-  }
-
-  private static func write(_ text: String) {
-    let bytes = Array(text.utf8)
-    var from = 0
-    while from < bytes.count {
-      let count = unsafe bytes.withUnsafeBytes {
-        unsafe Glibc.write(1, $0.baseAddress! + from, $0.count - from)
-      }
-      if count < 0, errno == EINTR { continue }
-      // A pipe that nobody reads any more.
-      guard count > 0 else { Glibc.exit(1) }
-      from += count
-    }
   }
 }

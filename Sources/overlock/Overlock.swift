@@ -15,7 +15,7 @@ struct Overlock: ParsableCommand {
       starts.
       """,
     version: "overlock \(version)",
-    subcommands: [Run.self, Locks.self])
+    subcommands: [Run.self, Locks.self, Watches.self, Check.self])
 
   /// The step inside the overlay is no command for users: its arguments are another command's, which
   /// need not be text, so it is told apart before anything is parsed.
@@ -33,6 +33,8 @@ struct Overlock: ParsableCommand {
       }
     } catch let failure as Failure {
       failure.exit()
+    } catch let status as ExitCode {
+      Glibc.exit(status.rawValue)
     } catch {
       guard exitCode(for: error).isSuccess else {
         let text = message(for: error)

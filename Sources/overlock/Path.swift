@@ -18,6 +18,10 @@ struct Path: Equatable {
     Path(bytes + (bytes.last == UInt8(ascii: "/") ? [] : [UInt8(ascii: "/")]) + component.utf8)
   }
 
+  func appending(_ component: [UInt8]) -> Path {
+    Path(bytes + (bytes.last == UInt8(ascii: "/") ? [] : [UInt8(ascii: "/")]) + component)
+  }
+
   /// Whether this is `other` or lies below it. Both canonical.
   func isAt(orBelow other: Path) -> Bool {
     let root = other.bytes == [UInt8(ascii: "/")] ? [] : other.bytes
@@ -51,9 +55,13 @@ struct Path: Equatable {
   }
 
   /// For C. No path that the kernel or an argument gave has a NUL in it.
-  func withCString<Result>(_ body: (UnsafePointer<CChar>) throws -> Result) rethrows -> Result {
+  func withCString<Result, E>(
+    _ body: (UnsafePointer<CChar>) throws(E) -> Result
+  ) throws(E) -> Result {
     let terminated = bytes.map { CChar(bitPattern: $0) } + [0]
-    return unsafe try terminated.withUnsafeBufferPointer { unsafe try body($0.baseAddress!) }
+    return unsafe try terminated.withUnsafeBufferPointer { (text) throws(E) in
+      unsafe try body(text.baseAddress!)
+    }
   }
 }
 

@@ -32,6 +32,19 @@ enum Processes {
     }
   }
 
+  /// The watches of an inotify instance.
+  static func watches(_ descriptor: Descriptor) -> [KernelWatch] {
+    KernelWatch.parse(read("/proc/\(descriptor.pid)/fdinfo/\(descriptor.fd)"))
+  }
+
+  /// Whether two descriptors of a process are copies of one; nil where that may not be asked. The corresponding
+  /// system call is `kcmp`.
+  static func isCopy(_ a: Descriptor, of b: Descriptor) -> Bool? {
+    let files = 0
+    let r = lx_call6(Int(SYS_kcmp), Int(a.pid), Int(b.pid), files, Int(a.fd), Int(b.fd), 0)
+    return r < 0 ? nil : r == 0
+  }
+
   /// Where a descriptor leads, and whether the name was removed.
   static func path(_ descriptor: Descriptor) -> (path: [UInt8], isRemoved: Bool)? {
     var buffer = [CChar](repeating: 0, count: 8192)
@@ -52,12 +65,23 @@ enum Processes {
     return (Array(path.dropLast(deleted.count)), true)
   }
 
-  /// Device and inode number, as `KernelLock` has them.
-  static func file(_ descriptor: Descriptor) -> (device: UInt64, inode: UInt64)? {
+  /// What stat(2) says of what it leads to.
+  static func file(_ descriptor: Descriptor) -> (
+    device: UInt64, inode: UInt64, isDirectory: Bool, links: UInt64
+  )? {
     var st = stat()
     guard unsafe lx_fstatat(AT_FDCWD, "/proc/\(descriptor.pid)/fd/\(descriptor.fd)", &st, 0) == 0
     else { return nil }
-    return (UInt64(st.st_dev), UInt64(st.st_ino))
+    return (
+      UInt64(st.st_dev), UInt64(st.st_ino), st.st_mode & S_IFMT == S_IFDIR, UInt64(st.st_nlink)
+    )
+  }
+
+  /// Whether a process has a file mapped whose path ends so.
+  static func maps(_ pid: Int32, pathEnding end: String) -> Bool {
+    read("/proc/\(pid)/maps").split(separator: "\n").contains {
+      $0.hasSuffix(end) || $0.hasSuffix(end + " (deleted)")
+    }
   }
 
   static func command(_ pid: Int32) -> String {

@@ -44,6 +44,27 @@ struct StateFolder {
     return lines
   }
 
+  // MARK: - What there is
+
+  /// The names that were used, finished or not.
+  static func names() throws -> [String] {
+    // Where there is no home nothing is kept in it.
+    guard let home = try? home() else { return [] }
+    return Processes.entries(home.appending("overlock").text).filter { !$0.hasPrefix(".") }.sorted()
+  }
+
+  /// The option lines of a name; none where its folder was not finished. Errors: a failure that names the folder.
+  static func overlays(named name: String) throws -> [OptionLine] {
+    let folder = try StateFolder(name: name, over: [])
+    guard unsafe folder.path.withCString({ unsafe access($0, F_OK) }) == 0 else {
+      throw Failure(
+        "--name \(name): \(folder.path.text)", code: errno,
+        advice: errno == ENOENT ? "no overlay was given this name" : "")
+    }
+    let lines = try folder.read(folder.path.appending("overlays")) ?? ""
+    return lines.split(separator: "\n").map { OptionLine(String($0)) }
+  }
+
   // MARK: - Names
 
   /// Readable, and another one for other directories: the last component of the first, and a hash of

@@ -136,27 +136,60 @@ extension Segment {
   private static func look(
     _ name: PathView, in folder: Int32, _ here: NameSpace, _ s: Scratch
   ) throws(Errno) {
+    guard try isAbandoned(name, in: folder, here, s) else { return }
+    var file = s.link
+    try file.append(name)
+    _ = unsafe lx_unlinkat(folder, file.cString, 0)
+  }
+
+  private static func isAbandoned(
+    _ name: PathView, in folder: Int32, _ here: NameSpace, _ s: Scratch
+  ) throws(Errno) -> Bool {
     var file = s.link
     try file.append(name)
     let path = unsafe file.cString
-    guard let id = hexadecimal(name.prefix(min(16, name.count))) else { return }
+    guard let id = hexadecimal(name.prefix(min(16, name.count))) else { return false }
     if name.count > 16 {
       var st = stat()
       try unsafe check(lx_fstatat(folder, path, &st, AT_SYMLINK_NOFOLLOW))
       let now = Int(lx_realtime_ns() / 1_000_000_000)
-      if name[16] == dot, unsafe lx_mtime(&st).tv_sec + stale < now {
-        _ = unsafe lx_unlinkat(folder, path, 0)
-      }
-      return
+      return unsafe name[16] == dot && lx_mtime(&st).tv_sec + stale < now
     }
     let fd = Int32(
       truncatingIfNeeded: try unsafe check(
         lx_openat(folder, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0)))
     defer { _ = lx_close(fd) }
     let read = unsafe lx_pread(fd, s.spare, Registry.homeEnd, 0)
-    guard read == Registry.homeEnd, unsafe Registry.isAbandoned(s.spare, id: id, here) else {
-      return
-    }
-    _ = unsafe lx_unlinkat(folder, path, 0)
+    return unsafe read == Registry.homeEnd && Registry.isAbandoned(s.spare, id: id, here)
   }
 }
+
+#if !$Embedded
+  extension Segment {
+    /// The names of all abandoned segments in a folder. One that cannot be read is none.
+    ///
+    /// - Parameter removing: whether they are removed, too.
+    /// - Errors: as open(2) of the folder.
+    static func abandoned(
+      in directory: UnsafePointer<CChar>, removing: Bool
+    ) throws(Errno) -> [[UInt8]] {
+      let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW
+      let fd = Int32(
+        truncatingIfNeeded: try unsafe check(lx_openat(AT_FDCWD, directory, flags, 0)))
+      defer { _ = lx_close(fd) }
+      let here = try NameSpace()
+      var names: [[UInt8]] = []
+      try withScratch { (s) throws(Errno) in
+        try DirectoryReader.each(fd, s) { (name, _, _) throws(Errno) in
+          try withScratch { (s2) throws(Errno) in
+            guard (try? isAbandoned(name, in: fd, here, s2)) == true else { return }
+            if removing { try look(name, in: fd, here, s2) }
+            names.append(InspectedOverlay.bytes(name))
+          }
+          return true
+        }
+      }
+      return names
+    }
+  }
+#endif

@@ -86,6 +86,21 @@ extension Overlay {
     sweepUnusedAnchorsAtStart()
   }
 
+  /// The configuration alone, for who only looks at the overlay. Its workdir is prepared already.
+  func configure(_ line: PathView, message: inout PathBuffer) throws(Errno) {
+    let options = try Options.parse(line, &message)
+    let id = try identity(options, &message)
+    unsafe raw.pointee.id = id
+    unsafe raw.pointee.key0 = id
+    unsafe raw.pointee.key1 = ~id
+    var words = message
+    defer { message = words }
+    try withScratch { (s) throws(Errno) in
+      var configuration = Configuration(self, words, s, looksOnly: true)
+      try configuration.compile(options, message: &words)
+    }
+  }
+
   /// Notes that the process is here. Whether it comes from outside.
   private func enters(_ registry: Registry?) -> Bool {
     guard let registry else { return false }
@@ -152,7 +167,7 @@ extension Overlay {
 
   /// Clears what dead processes left, wherever nobody is at work: for the first process of a new
   /// registry, which knows of no unfinished turn.
-  private func sweepAbandoned() {
+  func sweepAbandoned() {
     try? withScratch { (s) throws(Errno) in
       if self.hasEntries(WorkFolder.copyup.name) {
         let turn = try Turn(self, s)

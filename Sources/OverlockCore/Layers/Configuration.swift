@@ -4,11 +4,14 @@ import CLinux
 /// workdir. Done by the first process; what it found is kept in the registry for those that follow.
 struct Configuration {
   let overlay: Overlay
+  /// The workdir is as somebody else has prepared it, and stays so.
+  private let looksOnly: Bool
   private var message: PathBuffer
   private let s: Scratch
 
-  init(_ overlay: Overlay, _ message: PathBuffer, _ s: Scratch) {
+  init(_ overlay: Overlay, _ message: PathBuffer, _ s: Scratch, looksOnly: Bool = false) {
     self.overlay = overlay
+    self.looksOnly = looksOnly
     self.message = message
     self.s = s
   }
@@ -204,6 +207,8 @@ struct Configuration {
     let base = try Arena.copy(path.view)
     unsafe raw.pointee.work = cString(base)
     unsafe raw.pointee.work_length = UInt32(base.count)
+    noteUserMarks(base)
+    if looksOnly { return }
     let sharing = Sharing(overlay)
     let entered = sharing.enter(work.path)
     defer { if entered >= 0 { _ = lx_close(entered) } }
@@ -236,14 +241,17 @@ struct Configuration {
     try probe(base, work)
   }
 
+  /// An ordinary user has made it, and could not see root's own marks.
+  private func noteUserMarks(_ base: PathView) {
+    var mark: (UInt64, UInt64) = (0, 0)
+    if unsafe lx_getxattr(cString(base), "user.overlay.impure", &mark, 16, 1) > 0 {
+      unsafe overlay.raw.pointee.flags |= UInt32(OVL_USERXATTR)
+    }
+  }
+
   private mutating func probe(_ base: PathView, _ work: Root) throws(Errno) {
     let raw = unsafe overlay.raw
     let path = unsafe cString(base)
-    // An ordinary user has made it, and could not see root's own marks.
-    var mark: (UInt64, UInt64) = (0, 0)
-    if unsafe lx_getxattr(path, "user.overlay.impure", &mark, 16, 1) > 0 {
-      unsafe raw.pointee.flags |= UInt32(OVL_USERXATTR)
-    }
     if !overlay.has(OVL_USERXATTR) {
       var r = 0
       do throws(Errno) {

@@ -6,7 +6,7 @@ import CLinux
   /// It works on a copy of the configuration that the registry keeps; nothing of the overlay is changed,
   /// locked or waited for. Not for several threads: the core has one set of overlays a process.
   @safe public final class InspectedOverlay {
-    private let raw: ovl_overlay
+    let raw: ovl_overlay
     private let memory: [UnsafeMutableRawPointer]
     /// Who waited for a lock on the other inode of an object when the registry was read.
     public let waiters: [Waiter]
@@ -51,6 +51,30 @@ import CLinux
         ? InspectedOverlay.waiters(
           unsafe isMet ? Registry(copy, page: page, sole: registry.key0) : registry) : []
       if !restored { return nil }
+    }
+
+    /// An overlay by its options, which somebody was in once, and nobody needs to be: without a registry.
+    ///
+    /// - Parameter message: gets what is wrong with them.
+    /// - Errors: EINVAL and whatever the file system answered.
+    public init(options line: UnsafePointer<CChar>, message: inout String) throws(Errno) {
+      ovl_set_tables()
+      let slot = Overlay(index: 0)
+      unsafe slot.raw.pointee = ovl_overlay()
+      unsafe memory = []
+      waiters = []
+      var words = ""
+      do throws(Errno) {
+        try withScratch { (s) throws(Errno) in
+          var text = s.link
+          defer { words = InspectedOverlay.text(text.view) }
+          try unsafe slot.configure(PathView(line), message: &text)
+        }
+      } catch {
+        message = words
+        throw error
+      }
+      unsafe raw = slot.raw.pointee
     }
 
     deinit {
@@ -117,9 +141,7 @@ import CLinux
     ///   - inode: the inode number there.
     /// - Returns: nil where no layer has such a path.
     public func place(of real: [UInt8], inode: UInt64) -> Place? {
-      let slot = Overlay(index: 0)
-      unsafe slot.raw.pointee = raw
-      ovl_set_overlay_count(1)
+      _ = use()
       return unsafe real.withUnsafeBufferPointer { (bytes) -> Place? in
         guard let start = bytes.baseAddress,
           let (overlay, rel, layer) = unsafe RealPaths.merged(
@@ -131,6 +153,20 @@ import CLinux
         }
       }
     }
+
+    /// Makes it the one overlay of this process.
+    func use() -> Overlay {
+      let slot = Overlay(index: 0)
+      unsafe slot.raw.pointee = raw
+      ovl_set_overlay_count(1)
+      return slot
+    }
+
+    static func bytes(_ path: PathView) -> [UInt8] {
+      unsafe Array(UnsafeBufferPointer(start: path.base, count: path.count))
+    }
+
+    static func text(_ path: PathView) -> String { String(decoding: bytes(path), as: UTF8.self) }
 
     private func place(
       _ overlay: Overlay, _ rel: PathView, _ layer: Int, _ inode: UInt64, _ s: Scratch
@@ -152,9 +188,9 @@ import CLinux
       var origin = s.link
       var contested = false
       if shown != 0 { contested = try overlay.contested(shown, into: &origin, s) }
-      return unsafe Place(
-        path: Array(UnsafeBufferPointer(start: merged.base, count: merged.count)), layer: layer,
-        inode: shown, isRemoved: removed, isContested: contested)
+      return Place(
+        path: InspectedOverlay.bytes(merged.view), layer: layer, inode: shown, isRemoved: removed,
+        isContested: contested)
     }
   }
 #endif

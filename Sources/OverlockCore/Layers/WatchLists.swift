@@ -127,11 +127,12 @@ extension Overlay {
       if self.isMapped(path) {
         kept += 1
       } else {
-        _ = unsafe lx_unlinkat(AT_FDCWD, path.terminated, 0)
+        // The list of directories first: it is found by the other alone.
         var directories = path
         if (try? directories.append(UInt8(ascii: "d"))) != nil {
           _ = unsafe lx_unlinkat(AT_FDCWD, directories.cString, 0)
         }
+        _ = unsafe lx_unlinkat(AT_FDCWD, path.cString, 0)
       }
       return true
     }

@@ -45,9 +45,11 @@ enum WorkFolder {
     }
   }
 
-  /// The directory turn that an entry belongs to, if its name says one.
+  /// The directory turn that an entry belongs to, if its name says one. A path may follow.
   static func turn(of name: PathView) -> Int? {
-    guard name.count == 20, name[3] == dot, hexadecimal(name.from(4)) != nil else { return nil }
+    guard name.count >= 20, name[3] == dot, hexadecimal(name.from(4).prefix(16)) != nil,
+      name.count == 20 || name[20] == dot
+    else { return nil }
     var index = 0
     for i in 0..<3 {
       switch name[i] {

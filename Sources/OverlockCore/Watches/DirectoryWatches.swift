@@ -120,7 +120,7 @@ private struct Adding {
     let wishes = kept | (mask & Watches.maskAdd != 0 ? old?.mask ?? 0 : 0)
     do throws(Errno) {
       if upper != nil { try Watches.watchOwnList(fd, table, overlay) }
-      let markers = upper != nil ? try watchMarkers(folder, wd, table) : 0
+      let markers = upper != nil ? try watchMarkers(folder, wd, wishes, table) : 0
       let lowest = try watchLowers(wd, wishes, table)
       if markers != 0 { table[markers - 1].setNext(lowest) }
       if let old {
@@ -237,12 +237,13 @@ private struct Adding {
   }
 
   /// Returns the number, plus one, of the entry; 0: there is one.
-  private func watchMarkers(_ folder: PathBuffer, _ wd: Int32, _ table: WatchTable) throws(Errno)
-    -> Int
-  {
+  private func watchMarkers(
+    _ folder: PathBuffer, _ wd: Int32, _ wishes: UInt32, _ table: WatchTable
+  ) throws(Errno) -> Int {
     let rings = UInt32(IN_CREATE | IN_DELETE | IN_CLOSE_WRITE | IN_ONLYDIR | IN_DONT_FOLLOW)
+    let asked = rings | AskedEvents.onMarkers(wishes)
     let number = Int32(
-      truncatingIfNeeded: try unsafe check(lx_inotify_add_watch(fd, folder.terminated, rings)))
+      truncatingIfNeeded: try unsafe check(lx_inotify_add_watch(fd, folder.terminated, asked)))
     if table.find(number) != nil { return 0 }
     return 1
       + (try table.add(

@@ -63,7 +63,7 @@ enum Watches {
     if entry.anchor == Int32(truncatingIfNeeded: wd), entry.bell != 0 {
       // What tells a reader's open from the program's is asked for still; once is ours to count.
       let flags = mask & ~(events | oneShot | maskAdd | UInt32(IN_MASK_CREATE))
-      let asked = entry.mask & events | extra(entry.mask)
+      let asked = AskedEvents.onAnchor(entry.mask & events)
       _ = unsafe lx_inotify_add_watch(fd, real, flags | asked)
     }
     return Int(entry.lower)
@@ -125,7 +125,10 @@ enum Watches {
       note(entry, mask)
       var path = s.real
       try anchor.path(into: &path)
-      _ = unsafe lx_inotify_add_watch(fd, path.cString, asked | extra(entry.mask))
+      // All of it, whatever is added.
+      let flags = asked & ~(events | maskAdd)
+      _ = unsafe lx_inotify_add_watch(
+        fd, path.cString, flags | AskedEvents.onAnchor(entry.mask & events))
       if entry.bell == 0 { entry.setBell(watchBell(fd, entry.mask, anchor, s)) }
       return Int(wd)
     }
@@ -164,7 +167,8 @@ enum Watches {
     try anchor.makeEmpty(path, s)
     Fault.step()
     let asked = mask & ~(oneShot | maskAdd | UInt32(IN_MASK_CREATE))
-    let second = try unsafe check(lx_inotify_add_watch(fd, path.cString, asked | extra(mask)))
+    let second = try unsafe check(
+      lx_inotify_add_watch(fd, path.cString, AskedEvents.onAnchor(asked)))
     try table.add(
       lower: wd, anchor: Int32(truncatingIfNeeded: second),
       bell: watchBell(fd, mask, anchor, s), mask: mask & kept, of: anchor)
