@@ -399,6 +399,11 @@ static inline uint64_t lx_coarse_seconds(void) {
   clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
   return (uint64_t)t.tv_sec;
 }
+static inline uint64_t lx_monotonic_ns(void) {
+  struct timespec t = {0, 0};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 static inline uint64_t lx_realtime_ns(void) {
   struct timespec t = {0, 0};
   clock_gettime(CLOCK_REALTIME, &t);

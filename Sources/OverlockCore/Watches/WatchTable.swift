@@ -18,7 +18,7 @@ import CLinux
   static var capacity: Int { 65536 }
   private static var entrySize: Int { 40 }
   /// Words of the header, which is followed by the events that are kept for a read and by markers.
-  private static var headerWords: Int { 8 }
+  private static var headerWords: Int { 16 }
   static var keptSize: Int { 512 }
   static var markerCount: Int { 64 }
   private static var stride: Int { headerWords * 8 + keptSize + markerCount * 24 }
@@ -50,6 +50,8 @@ import CLinux
     static var layer: UInt32 { 4096 }
     static var markers: UInt32 { 8192 }
     static var further: UInt32 { layer | markers }
+    /// The lower's changes are looked for (`Polling`).
+    static var polled: UInt32 { 32768 }
   }
 
   @safe struct Entry {
@@ -163,7 +165,11 @@ import CLinux
   /// How many markers are open.
   var openMarkers: UnsafeMutablePointer<UInt64> { unsafe used + 7 }
 
+  /// Where the snapshots of polled watches are (`Snapshots`).
+  var polled: UnsafeMutablePointer<UInt64> { unsafe used + 12 }
+
   private func reset() {
+    Snapshots(self)?.forget()
     unsafe at_store64(looking, 0)
     unsafe at_store64(reading, 0)
     keptCount = 0
@@ -252,6 +258,7 @@ import CLinux
       table.reset()
       OpenMarker.forgetAll(table)
       WatchedNames.clear(table)
+      Snapshots.clear(table)
       raiseReach(fd)
       var entry = DescriptorTable.Entry.plain
       entry.word |= UInt64(OVL_FD_WATCHES)
