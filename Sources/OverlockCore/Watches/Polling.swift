@@ -209,6 +209,25 @@ enum Polling {
     table.keptCount = end - from
   }
 
+  /// Puts an IN_IGNORED that is nobody's into the queue, where no list is watched that could be touched
+  /// (`WatchTable.raiseKept`): of a watch that is set and removed at once.
+  static func raise(_ fd: Int32, _ table: WatchTable) {
+    guard Snapshots(table) != nil, lx_queued(fd) == 0 else { return }
+    let objects: InlineArray<3, StaticString> = ["/proc/version", "/dev/null", "/"]
+    for i in 0..<3 {
+      let path = unsafe UnsafeRawPointer(objects[i].utf8Start).assumingMemoryBound(to: CChar.self)
+      // Not one that the program watches.
+      let wd = unsafe lx_inotify_add_watch(
+        fd, path, UInt32(IN_DELETE_SELF | IN_MASK_CREATE | IN_DONT_FOLLOW))
+      if wd <= 0 { continue }
+      let nobodys = WatchTable.State.list | WatchTable.State.anchorGone
+      let number = Int32(truncatingIfNeeded: wd)
+      try? table.add(lower: number, anchor: 0, mask: 0, state: nobodys)
+      _ = lx_inotify_rm_watch(fd, number)
+      return
+    }
+  }
+
   /// Bytes of events that wait behind those that are kept.
   static func waiting(_ table: WatchTable) -> Int {
     guard let snapshots = Snapshots(table) else { return 0 }

@@ -259,6 +259,7 @@ extension WatchTable {
         _ = unsafe lx_utimensat(AT_FDCWD, list.cString, nil, 0)
       }
     }
+    Polling.raise(fd, self)
   }
 }
 
