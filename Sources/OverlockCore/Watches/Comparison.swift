@@ -206,7 +206,9 @@ struct Comparison {
     result == -Int(ENOENT) || result == -Int(ENOTDIR)
   }
 
-  private func noName() -> PathView { unsafe PathView(snapshots.space.assumingMemoryBound(to: UInt8.self), 0) }
+  private func noName() -> PathView {
+    unsafe PathView(snapshots.space.assumingMemoryBound(to: UInt8.self), 0)
+  }
 
   private mutating func compareFile(_ block: PolledBlock) {
     let own = block.own
@@ -346,31 +348,27 @@ struct Comparison {
   }
 }
 
-/// The names of one block by their hashes, while the directory is read.
+/// The names of one block by their hashes, while the directory is read. A space holds fewer names than there are slots.
 @safe private struct OldNames {
   private let snapshots: Snapshots
   private let slots: Int
-  private let isFull: Bool
 
   init(_ snapshots: Snapshots, count: Int) {
     self.snapshots = snapshots
     var slots = 16
     while slots < count * 2, slots < Snapshots.indexCount { slots *= 2 }
     self.slots = slots
-    isFull = count >= slots
     for i in 0..<slots { unsafe snapshots.index[i] = 0 }
   }
 
   func enter(_ name: PolledName) {
     name.isTaken = false
-    if isFull { return }
     var i = Int(truncatingIfNeeded: name.hash) & (slots - 1)
     while unsafe snapshots.index[i] != 0 { i = (i + 1) & (slots - 1) }
     unsafe snapshots.index[i] = UInt32(truncatingIfNeeded: name.offset(in: snapshots.space) / 8 + 1)
   }
 
   func take(_ name: PathView, _ hash: UInt64) -> PolledName? {
-    if isFull { return nil }
     var i = Int(truncatingIfNeeded: hash) & (slots - 1)
     while true {
       let found = unsafe snapshots.index[i]

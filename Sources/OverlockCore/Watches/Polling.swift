@@ -236,6 +236,13 @@ enum Polling {
 
   // ---- what inotify tells itself ----
 
+  /// Whether an event may be that a look has read a directory which the program itself watches, there being no
+  /// upper. Nobody else's reading of directories is told there.
+  static func isLook(_ entry: WatchTable.Entry, _ mask: UInt32) -> Bool {
+    entry.has(WatchTable.State.directory) && mask & UInt32(IN_ISDIR) != 0
+      && mask & UInt32(IN_OPEN | IN_ACCESS | IN_CLOSE_NOWRITE) != 0
+  }
+
   /// An event of the kernel's on a polled lower: what it tells is not told again.
   static func explain(
     _ table: WatchTable, _ wd: Int32, _ mask: UInt32, _ event: UnsafeMutableRawPointer, _ size: Int

@@ -121,6 +121,7 @@ enum Translation {
     if mask & UInt32(IN_Q_OVERFLOW) != 0 { catchUp(table) }
     guard let entry = table.find(wd) else { return (wd, mask) }
     if entry.has(WatchTable.State.polled), wd == entry.lower {
+      if Polling.isLook(entry, mask) { return nil }
       unsafe Polling.explain(table, wd, mask, event, size)
     }
     guard entry.has(WatchTable.State.directory | WatchTable.State.further) else {
