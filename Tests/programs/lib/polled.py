@@ -6,15 +6,16 @@
     polled.py mapped             a file of an ordinary directory is written through a mapping
     polled.py never              poll=0
     polled.py signals            a read that waits, and signals
+    polled.py outsider           runs commands for the others, outside of the overlay
 
-Run in the target. BACK is the lower, as those see it who change it behind the kernel's back; LOWER is the same through
-this kernel.
+Run in the target, but for the last. BACK is the lower, as those see it who change it behind the kernel's back; LOWER is
+the same through this kernel. What the watcher itself started would be in the overlay: the outsider is asked through
+the FIFOs ASK and ANSWER.
 """
 
-import array
 import ctypes
 import errno
-import fcntl
+import json
 import mmap
 import os
 import select
@@ -22,7 +23,6 @@ import signal
 import struct
 import subprocess
 import sys
-import termios
 import time
 
 EVENTS = {1: "ACCESS", 2: "MODIFY", 4: "ATTRIB", 8: "CLOSE_WRITE", 16: "CLOSE_NOWRITE", 32: "OPEN",
@@ -31,7 +31,7 @@ EVENTS = {1: "ACCESS", 2: "MODIFY", 4: "ATTRIB", 8: "CLOSE_WRITE", 16: "CLOSE_NO
 LIMIT_S = 60
 libc = ctypes.CDLL(None, use_errno=True)
 back, lower = os.environ["BACK"], os.environ["LOWER"]
-plain = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "OVERLOCK")}
+asking, answering = None, None
 
 
 class Watcher:
@@ -85,7 +85,7 @@ class Watcher:
         for _ in range(2):
             self.marks += 1
             mark = f"mark{self.marks}"
-            os.mkdir(f"{back}/marks/{mark}")
+            ask(f"mkdir marks/{mark}", back)
             seen += self.until(("marks", "CREATE|ISDIR", mark))
         return [e for e in seen if e[0] != "marks"]
 
@@ -99,14 +99,36 @@ def parse(data):
         yield wd, "|".join(n for bit, n in EVENTS.items() if mask & bit), name
 
 
+def ask(command, directory):
+    global asking, answering
+    if asking is None:
+        asking, answering = open(os.environ["ASK"], "w"), open(os.environ["ANSWER"])
+    print(json.dumps([command, directory]), file=asking, flush=True)
+    answer = answering.readline()
+    if answer == "":
+        sys.exit(f"{command}: no answer")
+    status, said = json.loads(answer)
+    if status != 0:
+        sys.exit(f"{command}: status {status}")
+    return said
+
+
+def outsider():
+    with open(os.environ["ASK"]) as questions, open(os.environ["ANSWER"], "w") as answers:
+        for line in questions:
+            command, directory = json.loads(line)
+            done = subprocess.run(["bash", "-c", command], cwd=directory, stdout=subprocess.PIPE, text=True)
+            print(json.dumps([done.returncode, done.stdout]), file=answers, flush=True)
+
+
 def behind(command):
     """Another client: through the directory that the file system shows, which raises no event here."""
-    return lambda: subprocess.run(["bash", "-c", command], check=True, cwd=back, env=plain)
+    return lambda: ask(command, back)
 
 
 def outside(command):
     """Somebody on this machine who is not in the overlay."""
-    return lambda: subprocess.run(["bash", "-c", command], check=True, cwd=lower, env=plain)
+    return lambda: ask(command, lower)
 
 
 def inside(command):
@@ -149,9 +171,8 @@ def hidden():
 
 def once():
     """Local changes, by the dozen, while looks are taken all the time."""
-    reference = subprocess.Popen([sys.executable, __file__, "reference"], env=plain, cwd=lower,
-                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert reference.stdout.readline() == "ready\n"
+    said = os.environ["ASK"] + ".said"
+    outside(f"'{sys.executable}' '{__file__}' reference >'{said}' & until grep -q ready '{said}'; do :; done")()
     w = Watcher()
     for path in ("dir", "file"):
         w.add(path, 0x3c6)
@@ -163,7 +184,8 @@ def once():
     # Whatever is told twice is told within two looks of a change made behind the back, later.
     w.add("marks")
     mine += w.told(lambda: None)
-    theirs = [tuple(line.rstrip("\n").split(":")) for line in reference.communicate("\n")[0].splitlines()]
+    lines = outside(f"until grep -q :end '{said}'; do :; done; cat '{said}'")().splitlines()[1:]
+    theirs = [tuple(line.split(":")) for line in lines]
 
     def merged(events, path):
         kept = []
@@ -192,14 +214,9 @@ def mapped():
     for path in (".", "file"):
         w.add(path)
 
-    def write():
-        with open(f"{back}/file", "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
-            m[0] = 0x2a
-            m.flush()
-    # Through descriptors of the directory that the kernel tells no inotify watch of: this very process opens it.
-    subprocess.run([sys.executable, "-c", "import mmap, sys\n"
-                    "with open(sys.argv[1], 'r+b') as f, mmap.mmap(f.fileno(), 0) as m: m[0] = 42; m.flush()",
-                    f"{back}/file"], check=True, env=plain)
+    # What is written through a mapping raises no event.
+    outside("""python3 -c "import mmap
+with open('file', 'r+b') as f, mmap.mmap(f.fileno(), 0) as m: m[0] = 42; m.flush()" """)()
     seen = w.until((".", "MODIFY", "file"), ("file", "MODIFY", ""))
     show("mapped", {e for e in seen if e[1] == "MODIFY"})
 
