@@ -7,8 +7,9 @@ needs_overlock "polled layers" && needs_program "polled layers" python3 || exit 
 BACK=$SCRATCH/back LOWER=$SCRATCH/lower ASK=$SCRATCH/ask ANSWER=$SCRATCH/answer
 export BACK LOWER ASK ANSWER HERE
 
-# Runs a command of lib/polled.py in an overlay over bindfs, or over the directory itself where DIRECTLY is set. What
+# Runs a command of lib/polled.py in an overlay over bindfs, or over the directory itself where `directly` is 1. What
 # it prints must be what is read here.
+directly=
 polls() { # NAME OPTIONS COMMAND…
   local name=$1 options=$2 outsider
   shift 2
@@ -19,7 +20,7 @@ polls() { # NAME OPTIONS COMMAND…
   mkfifo "$ASK" "$ANSWER"
   [[ $options == *upperdir* ]] || options="upperdir=$SCRATCH/upper,workdir=$SCRATCH/work,$options"
   [[ $options != *upperdir=none* ]] || options=${options#upperdir=none,}
-  export OPTIONS="lowerdir=$LOWER,target=$LOWER,registry=$REGISTRY,${options%,}" DIRECTLY=${DIRECTLY:-} LIBRARY
+  export OPTIONS="lowerdir=$LOWER,target=$LOWER,registry=$REGISTRY,${options%,}" DIRECTLY=$directly LIBRARY
   timeout -k 5 "$LIMIT_S" unshare -m bash -c '
     if [[ $DIRECTLY ]]; then mount --bind "$BACK" "$LOWER"
     else bindfs -o attr_timeout=0,entry_timeout=0,negative_timeout=0 "$BACK" "$LOWER"
@@ -43,8 +44,10 @@ watcher=("$PYTHON" "$HERE/lib/polled.py")
 
 needs_root "polled layers" && needs_program "polled layers" unshare && unshare -m true 2>/dev/null || exit 0
 
-DIRECTLY=1 polls "a file that is written through a mapping, with poll= on any file system" poll=0.05 \
+directly=1
+polls "a file that is written through a mapping, with poll= on any file system" poll=0.05 \
   "${watcher[@]}" mapped <<<'mapped -> .:MODIFY:file file:MODIFY:'
+directly=
 
 [[ -e /dev/fuse ]] || { skip "polled layers on FUSE" "there is no /dev/fuse"; exit 0; }
 needs_program "polled layers on FUSE" bindfs || exit 0
@@ -54,7 +57,7 @@ mode -> file:ATTRIB:
 made -> dir:CREATE:empty dir:CREATE:link dir:CREATE:new dir:CREATE|ISDIR:sub dir:MODIFY:new
 changed -> dir:ATTRIB:two dir:MODIFY:one
 below -> 
-replaced -> dir:CREATE:two dir:DELETE:two dir:MODIFY:two
+replaced -> dir:CREATE:two dir:DELETE:two
 renamed -> dir:CREATE:uno dir:DELETE:one dir:MODIFY:uno
 removed -> dir:DELETE:link dir:DELETE:new dir:DELETE|ISDIR:sub
 newlines -> dir:CREATE:a

@@ -37,7 +37,7 @@ done
 
 subjects=(
   archives files git processes
-  locks whose-locks segments lock-table lock-users leases mandatory mappings reads watches
+  locks whose-locks segments lock-table lock-users leases mandatory mappings reads watches polled
   proc
   shell perl node python
   layers user untouched edges command-line

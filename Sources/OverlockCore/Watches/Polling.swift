@@ -11,7 +11,6 @@ import CLinux
 enum Polling {
   /// How long inotify has to explain a difference.
   private static var grace_ns: UInt64 { 100_000_000 }
-  private static var leastGrace_ns: UInt64 { 20_000_000 }
   /// What the kernel is asked of polled lowers, whatever the program wishes.
   private static var explained: UInt32 {
     UInt32(IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
@@ -157,8 +156,7 @@ enum Polling {
       let count = comparison.run()
       tell(fd, table, snapshots, comparison.isOverflowing)
       let ended = lx_monotonic_ns()
-      let pause =
-        comparison.isSuspect ? max(min(snapshots.interval, grace_ns), leastGrace_ns) : snapshots.interval
+      let pause = comparison.isSuspect ? grace_ns : snapshots.interval
       // However slow the file system: four fifths of the time are the program's.
       snapshots.due = ended + max(pause, (ended - began) &* 4)
       if count == 0 { snapshots.interval = 0 }

@@ -1,7 +1,7 @@
 import CLinux
 
 /// What an object of a polled lower was when it was last looked at. All zeros: there was none.
-struct Glance: Equatable {
+struct Glance {
   var inode: UInt64 = 0
   var size: UInt64 = 0
   var modified: UInt64 = 0
@@ -276,7 +276,9 @@ struct Glance: Equatable {
     nonmutating set { unsafe words[7] = words[7] & ~(1 << 16) | (newValue ? 1 << 16 : 0) }
   }
   /// Where it is in a space.
-  func offset(in space: UnsafeMutableRawPointer) -> Int { unsafe UnsafeMutableRawPointer(words) - space }
+  func offset(in space: UnsafeMutableRawPointer) -> Int {
+    unsafe UnsafeMutableRawPointer(words) - space
+  }
 
   var glance: Glance {
     var g = Glance()
