@@ -95,17 +95,18 @@ starts again: ['MODIFY']
 ends the read EINTR
 END
 
-# inotifywait ends itself with the third event.
 if needs_program "inotifywait" inotifywait; then
   polls "inotifywait -m" poll=0.05 bash -c '
+    seen=$BACK/../seen
+    : >"$seen" >"$seen.said"
+    inotifywait -m --format "%w%f %e" -e create,modify,delete dir file >>"$seen" 2>>"$seen.said" &
+    watcher=$!
+    until grep -q established "$seen.said"; do kill -0 $watcher; done
     exec 3>"$ASK" 4<"$ANSWER"
-    : >"$BACK/../seen"
-    inotifywait -qm --format "%w%f %e" -e create,modify,delete dir file >"$BACK/../seen" 2>&1 &
-    until (($(grep -c "inotify wd:" "/proc/$!/fdinfo/3") > 3)); do :; done 2>/dev/null
     echo "[\"echo x >dir/new; rm dir/one; echo x >>file\", \"$BACK\"]" >&3 && read -r _ <&4
-    until grep -q "new MODIFY" "$BACK/../seen" && grep -q one "$BACK/../seen" && grep -q "^file" "$BACK/../seen"; do :; done
-    kill $!
-    sort "$BACK/../seen"' <<'END'
+    until [[ $(wc -l <"$seen") -ge 4 ]]; do kill -0 $watcher; done
+    kill $watcher
+    sort "$seen"' <<'END'
 dir/new CREATE
 dir/new MODIFY
 dir/one DELETE

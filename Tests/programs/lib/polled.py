@@ -235,6 +235,7 @@ def never():
 
 def signals():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ask("true", back)
     for ends in (False, True):
         w = Watcher("read")
         w.add("file")
