@@ -63,8 +63,8 @@ __attribute__((noinline)) static int poll_watches(struct pollfd *fds, nfds_t cou
       struct pollfd *p = &fds[i];
       if (!is_watched(p)) continue;
       const short was = p->revents;
-      const int looks = (was & READING) != 0 || (polled.is_polled && ovl_watch_due(p->fd) == 0);
-      if (looks ? ovl_watch_settle(p->fd) : ovl_watch_keeps(p->fd))
+      if ((was & READING) == 0 && polled.is_polled && ovl_watch_due(p->fd) == 0) (void)ovl_watch_settle(p->fd);
+      if ((was & READING) != 0 ? ovl_watch_settle(p->fd) : ovl_watch_keeps(p->fd))
         p->revents |= p->events & READING;
       else
         p->revents &= ~READING;
@@ -170,8 +170,8 @@ __attribute__((noinline)) static int select_watches(int count, fd_set *reading, 
     for (int fd = 0; fd < count; fd++) {
       if (!FD_ISSET(fd, &r0) || !ovl_fd_watches(fd)) continue;
       const int was = FD_ISSET(fd, reading) != 0;
-      const int looks = was || (polled.is_polled && ovl_watch_due(fd) == 0);
-      const int is = looks ? ovl_watch_settle(fd) : ovl_watch_keeps(fd);
+      if (!was && polled.is_polled && ovl_watch_due(fd) == 0) (void)ovl_watch_settle(fd);
+      const int is = was ? ovl_watch_settle(fd) : ovl_watch_keeps(fd);
       if (is) FD_SET(fd, reading);
       else FD_CLR(fd, reading);
       r += (is != 0) - was;

@@ -57,16 +57,15 @@ struct Comparison {
     return count
   }
 
-  /// The snapshot of a new watch, as a block at the end of those there are. False: there is no room, or nothing
-  /// to be seen.
+  /// The snapshot of a new watch, as a block at the end of those there are, if there is anything to be seen. False:
+  /// there is no room.
   mutating func append(_ wd: Int32, _ path: PathView, _ kind: UInt32) -> Bool {
     used = snapshots.used
     var target = s.real
     var st = stat()
-    guard (try? target.set(path)) != nil,
-      unsafe lx_fstatat(AT_FDCWD, target.cString, &st, AT_SYMLINK_NOFOLLOW) == 0,
-      unsafe begin(wd, path, kind, in: snapshots.space)
-    else { return false }
+    guard (try? target.set(path)) != nil else { return false }
+    if unsafe lx_fstatat(AT_FDCWD, target.cString, &st, AT_SYMLINK_NOFOLLOW) != 0 { return true }
+    guard unsafe begin(wd, path, kind, in: snapshots.space) else { return false }
     let block = unsafe PolledBlock(snapshots.space + start)
     block.own.write(path, 0, Glance(st), isSuspect: false)
     if kind == PolledBlock.Kind.directory {
@@ -206,13 +205,31 @@ struct Comparison {
     result == -Int(ENOENT) || result == -Int(ENOTDIR)
   }
 
+  /// Whether the layer of a path that leads nowhere is there: it is not after chroot(2) or umount(2).
+  private func isReachable(_ path: PathView) -> Bool {
+    for number in 0..<Overlay.count {
+      let overlay = Overlay(index: number)
+      for i in 1..<max(overlay.layerCount, 1)
+      where overlay.isPolled(i) && path.isAt(orBelow: overlay.layerPath(i)) {
+        var root = s.here
+        var st = stat()
+        guard (try? root.append(overlay.layerPath(i))) != nil, (try? root.append(slash)) != nil,
+          unsafe lx_fstatat(AT_FDCWD, root.cString, &st, 0) == 0,
+          st.device == overlay.layerDevice(i)
+        else { return false }
+      }
+    }
+    return true
+  }
+
   private func noName() -> PathView {
     unsafe PathView(snapshots.space.assumingMemoryBound(to: UInt8.self), 0)
   }
 
   private mutating func compareFile(_ block: PolledBlock) {
     let own = block.own
-    guard let new = glance(AT_FDCWD, block.path) else { return keep(block) }
+    guard let new = glance(AT_FDCWD, block.path), !new.isAbsent || isReachable(block.path)
+    else { return keep(block) }
     let was = own.glance
     let isGone = new.isAbsent || was.isAnother(new)
     let (first, second) =
@@ -239,7 +256,7 @@ struct Comparison {
     let opened = unsafe lx_openat(
       AT_FDCWD, text, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0)
     let isGone = Comparison.isGone(opened)
-    if opened < 0, !isGone { return keep(block) }
+    if opened < 0, !isGone || !isReachable(block.path) { return keep(block) }
     let directory = Int32(truncatingIfNeeded: opened)
     defer { if !isGone { _ = lx_close(directory) } }
     var st = stat()

@@ -140,7 +140,7 @@ enum Polling {
   /// Nanoseconds until the next look; -1: there will be none.
   static func due(_ fd: Int32) -> Int {
     guard let table = WatchTable.of(fd), let snapshots = Snapshots(table), snapshots.interval != 0,
-      !Loan.isActive
+      !Loan.isActive, !Confinement.isOn
     else { return -1 }
     let now = lx_monotonic_ns()
     return snapshots.due <= now ? 0 : Int(truncatingIfNeeded: snapshots.due - now)
@@ -173,7 +173,9 @@ enum Polling {
     snapshots.pendingTo = unsafe Translation.inPlace(
       fd, snapshots.pending, snapshots.pendingTo)
     snapshots.isTelling = false
-    if isOverflowing {
+    let isNew = isOverflowing && !snapshots.isOverflown
+    snapshots.isOverflown = isOverflowing
+    if isNew {
       let event = unsafe snapshots.pending + snapshots.pendingTo
       unsafe event.storeBytes(of: -1, as: Int32.self)
       unsafe event.storeBytes(of: UInt32(IN_Q_OVERFLOW), toByteOffset: 4, as: UInt32.self)
@@ -247,7 +249,8 @@ enum Polling {
     _ table: WatchTable, _ wd: Int32, _ mask: UInt32, _ event: UnsafeMutableRawPointer, _ size: Int
   ) {
     let ends = UInt32(IN_MOVE_SELF)
-    guard mask & (explained | ends) != 0, let snapshots = Snapshots(table), !snapshots.isTelling
+    guard mask & (explained | ends) != 0, !Confinement.isOn, let snapshots = Snapshots(table),
+      !snapshots.isTelling
     else { return }
     let blocked = lx_block_signals()
     defer { lx_restore_signals(blocked) }

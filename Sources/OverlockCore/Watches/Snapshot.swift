@@ -148,6 +148,11 @@ struct Glance {
     get { word(7) != 0 }
     nonmutating set { put(7, newValue ? 1 : 0) }
   }
+  /// Something found no room at the last look, which was told.
+  var isOverflown: Bool {
+    get { word(9) != 0 }
+    nonmutating set { put(9, newValue ? 1 : 0) }
+  }
   /// Blocks that were added for single names (`PolledBlock.Kind.addition`).
   var additions: Int {
     get { Int(truncatingIfNeeded: word(8)) }
