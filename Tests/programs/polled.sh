@@ -29,7 +29,8 @@ polls() { # NAME OPTIONS COMMAND…
     "$PYTHON" "$HERE/lib/polled.py" outsider &
     OVERLOCK=$OPTIONS LD_PRELOAD=$LIBRARY "${@:-true}"
     status=$?
-    kill $! 2>/dev/null
+    kill $!
+    wait $! 2>/dev/null
     cd / && umount "$LOWER"
     exit $status' bash "$@" >"$SCRATCH/said" 2>&1 || echo "status $?" >>"$SCRATCH/said"
   if grep -q 'cannot mount' "$SCRATCH/said"; then
@@ -106,6 +107,7 @@ if needs_program "inotifywait" inotifywait; then
     echo "[\"echo x >dir/new; rm dir/one; echo x >>file\", \"$BACK\"]" >&3 && read -r _ <&4
     until [[ $(wc -l <"$seen") -ge 4 ]]; do kill -0 $watcher; done
     kill $watcher
+    wait $watcher 2>/dev/null
     sort "$seen"' <<'END'
 dir/new CREATE
 dir/new MODIFY
