@@ -29,7 +29,7 @@ polls() { # NAME OPTIONS COMMAND…
     "$PYTHON" "$HERE/lib/polled.py" outsider &
     OVERLOCK=$OPTIONS LD_PRELOAD=$LIBRARY "${@:-true}"
     status=$?
-    kill $!
+    kill $! 2>/dev/null
     wait $! 2>/dev/null
     cd / && umount "$LOWER"
     exit $status' bash "$@" >"$SCRATCH/said" 2>&1 || echo "status $?" >>"$SCRATCH/said"
