@@ -75,10 +75,17 @@ enum Translation {
     defer { lx_restore_signals(mask) }
     guard table.beginLooking() else { return true }
     defer { table.endLooking() }
+    var hasLooked = false
     while true {
       let queued = lx_queued(fd)
       if queued < 0 { return true }
-      if queued < header { return Polling.look(fd, table) }
+      if queued < header {
+        if hasLooked || Polling.due(fd) != 0 { return false }
+        hasLooked = true
+        if Polling.look(fd, table) { return true }
+        // To read a directory for it has raised events.
+        continue
+      }
       // Room for the longest event, and for few of the others.
       let n = unsafe lx_read(fd, table.kept, WatchTable.keptSize)
       if n <= 0 { return true }
