@@ -10,6 +10,7 @@
  * the next one comes. */
 
 #include "hook.h"
+#include "polled.h"
 #include "wait.h"
 
 #include <watching.h>
@@ -144,6 +145,18 @@ static void raise_kept(void) {
     if (ovl_fd_watches(fd) && ovl_watch_keeps(fd)) ovl_watch_raise(fd);
 }
 
+/* Looks at what is due. Returns when the next look is, -1: never. */
+static long look(void) {
+  const int reach = (int)__atomic_load_n(&ovl_watching.reach, __ATOMIC_RELAXED);
+  long next = -1;
+  for (int fd = 0; fd < reach; fd++) {
+    if (!ovl_fd_watches(fd)) continue;
+    if (ovl_watch_due(fd) == 0) (void)ovl_watch_settle(fd);
+    next = sooner_look(next, ovl_watch_due(fd));
+  }
+  return next;
+}
+
 struct epoll_call {
   int epoll, most, precise;
   struct epoll_event *events;
@@ -151,31 +164,42 @@ struct epoll_call {
 };
 
 /* Whole milliseconds, and one more for what is over: never less than was asked for. */
-static int milliseconds(const struct wait *wait) {
-  if (!wait->limited) return -1;
-  if (wait->left.tv_sec >= INT32_MAX / 1000) return INT32_MAX;
-  return (int)(wait->left.tv_sec * 1000 + (wait->left.tv_nsec + 999999) / 1000000);
+static int milliseconds(const struct timespec *limit) {
+  if (limit == NULL) return -1;
+  if (limit->tv_sec >= INT32_MAX / 1000) return INT32_MAX;
+  return (int)(limit->tv_sec * 1000 + (limit->tv_nsec + 999999) / 1000000);
 }
 
-static int wait_once(const struct epoll_call *call, const struct wait *wait) {
-  if (call->precise)
-    return NEXT(epoll_pwait2)(call->epoll, call->events, call->most, wait->limited ? &wait->left : NULL, call->mask);
-  return NEXT(epoll_pwait)(call->epoll, call->events, call->most, milliseconds(wait), call->mask);
+static int wait_once(const struct epoll_call *call, const struct timespec *limit, const sigset_t *mask) {
+  if (call->precise) return NEXT(epoll_pwait2)(call->epoll, call->events, call->most, limit, mask);
+  return NEXT(epoll_pwait)(call->epoll, call->events, call->most, milliseconds(limit), mask);
 }
 
 __attribute__((noinline)) static int wait_for(const struct epoll_call *call, const struct timespec *timeout) {
   const int before = errno;
   struct wait wait;
+  struct polled_wait polled;
+  begin_polled(&polled, ovl_has_polled());
   begin_wait(&wait, timeout);
   do {
+    const long due = polled.is_polled ? look() : -1;
     raise_kept();
     ovl_set_errno(before);
-    int r = wait_once(call, &wait);
-    if (r <= 0) return r;
-    r = settle(call->epoll, call->events, r);
-    ovl_set_errno(before);
-    if (r > 0) return r;
+    const struct timespec *limit = sooner(&polled, wait.limited ? &wait.left : NULL, due);
+    int r = wait_once(call, limit, polled_mask(&polled, call->mask));
+    if (r > 0) {
+      r = settle(call->epoll, call->events, r);
+      ovl_set_errno(before);
+    } else if (r == 0 && limit != &polled.room) {
+      end_polled(&polled);
+      return 0;
+    }
+    if (r != 0) {
+      end_polled(&polled);
+      return r;
+    }
   } while (goes_on(&wait));
+  end_polled(&polled);
   ovl_set_errno(before);
   return 0;
 }

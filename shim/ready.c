@@ -7,6 +7,7 @@
  * epoll is in epoll.c. Left out: select of more than FD_SETSIZE descriptors, which reports the kernel's events. */
 
 #include "hook.h"
+#include "polled.h"
 #include "wait.h"
 
 #include <mapping.h>
@@ -40,17 +41,29 @@ __attribute__((noinline)) static int poll_watches(struct pollfd *fds, nfds_t cou
                                                   const sigset_t *mask) {
   const int before = errno;
   struct wait wait;
+  struct polled_wait polled;
+  begin_polled(&polled, ovl_has_polled());
   begin_wait(&wait, timeout);
   do {
     const struct timespec none = {0, 0};
     int kept = 0;
-    for (nfds_t i = 0; i < count; i++) kept |= is_watched(&fds[i]) && ovl_watch_keeps(fds[i].fd);
-    int r = NEXT(ppoll)(fds, count, kept ? &none : wait.limited ? &wait.left : NULL, mask);
-    if (r < 0) return r;
+    long due = -1;
+    for (nfds_t i = 0; i < count; i++) {
+      if (!is_watched(&fds[i])) continue;
+      kept |= ovl_watch_keeps(fds[i].fd);
+      if (polled.is_polled) due = sooner_look(due, ovl_watch_due(fds[i].fd));
+    }
+    const struct timespec *limit = wait.limited ? &wait.left : NULL;
+    int r = NEXT(ppoll)(fds, count, kept ? &none : sooner(&polled, limit, due), polled_mask(&polled, mask));
+    if (r < 0) {
+      end_polled(&polled);
+      return r;
+    }
     for (nfds_t i = 0; i < count; i++) {
       struct pollfd *p = &fds[i];
       if (!is_watched(p)) continue;
       const short was = p->revents;
+      if ((was & READING) == 0 && polled.is_polled && ovl_watch_due(p->fd) == 0) (void)ovl_watch_settle(p->fd);
       if ((was & READING) != 0 ? ovl_watch_settle(p->fd) : ovl_watch_keeps(p->fd))
         p->revents |= p->events & READING;
       else
@@ -58,10 +71,12 @@ __attribute__((noinline)) static int poll_watches(struct pollfd *fds, nfds_t cou
       r += (p->revents != 0) - (was != 0);
     }
     if (r > 0) {
+      end_polled(&polled);
       ovl_set_errno(before);
       return r;
     }
   } while (goes_on(&wait));
+  end_polled(&polled);
   ovl_set_errno(before);
   return 0;
 }
@@ -127,35 +142,48 @@ __attribute__((noinline)) static int select_watches(int count, fd_set *reading, 
   copy_set(&r0, reading, count);
   copy_set(&w0, writing, count);
   copy_set(&f0, failing, count);
+  struct polled_wait polled;
+  begin_polled(&polled, ovl_has_polled());
   begin_wait(wait, timeout);
   for (int again = 0;; again = 1) {
     const struct timespec none = {0, 0};
     int kept = 0;
-    for (int fd = 0; fd < count; fd++)
-      kept |= FD_ISSET(fd, &r0) && ovl_fd_watches(fd) && ovl_watch_keeps(fd);
+    long due = -1;
+    for (int fd = 0; fd < count; fd++) {
+      if (!FD_ISSET(fd, &r0) || !ovl_fd_watches(fd)) continue;
+      kept |= ovl_watch_keeps(fd);
+      if (polled.is_polled) due = sooner_look(due, ovl_watch_due(fd));
+    }
     /* What the kernel has written before can be written. */
     if (again) {
       copy_set(reading, &r0, count);
       copy_set(writing, writing == NULL ? NULL : &w0, count);
       copy_set(failing, failing == NULL ? NULL : &f0, count);
     }
-    int r = NEXT(pselect)(count, reading, writing, failing,
-                          kept ? &none : wait->limited ? &wait->left : NULL, mask);
-    if (r < 0) return r;
+    const struct timespec *limit = wait->limited ? &wait->left : NULL;
+    int r = NEXT(pselect)(count, reading, writing, failing, kept ? &none : sooner(&polled, limit, due),
+                          polled_mask(&polled, mask));
+    if (r < 0) {
+      end_polled(&polled);
+      return r;
+    }
     for (int fd = 0; fd < count; fd++) {
       if (!FD_ISSET(fd, &r0) || !ovl_fd_watches(fd)) continue;
       const int was = FD_ISSET(fd, reading) != 0;
+      if (!was && polled.is_polled && ovl_watch_due(fd) == 0) (void)ovl_watch_settle(fd);
       const int is = was ? ovl_watch_settle(fd) : ovl_watch_keeps(fd);
       if (is) FD_SET(fd, reading);
       else FD_CLR(fd, reading);
       r += (is != 0) - was;
     }
     if (r > 0) {
+      end_polled(&polled);
       ovl_set_errno(before);
       return r;
     }
     if (!goes_on(wait)) break;
   }
+  end_polled(&polled);
   ovl_set_errno(before);
   return 0;
 }

@@ -6,6 +6,7 @@
  * Left out: streams over an instance, which see the kernel's events. */
 
 #include "hook.h"
+#include "polled.h"
 
 #include <sys/inotify.h>
 #include <sys/uio.h>
@@ -25,7 +26,15 @@ HOOKED(int, inotify_rm_watch, int fd, int wd) {
 
 ssize_t ovl_read_watches(int fd, void *buffer, size_t size) {
   const int before = errno;
-  long r = ovl_watch_read_begin(fd, buffer, size);
+  const int is_polled = ovl_has_polled() && ovl_watch_due(fd) >= 0;
+  long r, found = 0;
+  do {
+    if (is_polled && (found = ovl_await_polled(fd)) < 0) return ovl_result(found);
+    if (found > 0 && size >= sizeof(struct inotify_event) && !ovl_is_writable(buffer, 1)) return ovl_result(-EFAULT);
+    r = ovl_watch_read_begin(fd, buffer, size);
+    /* Another thread has taken it: nobody waits in the kernel's read. */
+    if (found > 0 && r == 0) ovl_watch_read_end(fd);
+  } while (found > 0 && r == 0);
   if (r < 0) r = ovl_result(r);
   while (r == 0) {
     r = NEXT(read)(fd, buffer, size);

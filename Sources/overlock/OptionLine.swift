@@ -11,7 +11,7 @@ struct OptionLine: Equatable {
 
   static let keys = [
     "lowerdir", "upperdir", "workdir", "target", "registry", "mand", "userxattr", "unreached",
-    "locks",
+    "locks", "poll",
   ]
 
   init(_ text: String) {

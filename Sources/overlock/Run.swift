@@ -30,6 +30,9 @@ struct Run: ParsableCommand {
                          count for its copy in the upper
         unreached=W      allow, warn or refuse: what to do when a program is
                          started that preloading cannot reach
+        poll=SECONDS     how often to look for changes of lowers of which inotify
+                         tells nothing (0: never; default: every second where
+                         a lower is on NFS, SMB, FUSE and the like)
       In a path, ':' and ',' are written '\\:' and '\\,', a backslash '\\\\',
       and any byte '\\NNN' (octal).
 

@@ -52,6 +52,9 @@ struct OptionsTests {
       ("lowerdir=/a,target=t", "'t': paths must be absolute"),
       ("lowerdir=/a,target=/t,target=/s", "target= given twice"),
       ("lowerdir=/a,target=/t,locks=all", "locks= takes source, origin or overlay, not 'all'"),
+      ("lowerdir=/a,target=/t,poll=-1", "poll= takes seconds, a day at most, not '-1'"),
+      ("lowerdir=/a,target=/t,poll=", "poll= takes seconds, a day at most, not ''"),
+      ("lowerdir=/a,target=/t,poll=90000", "poll= takes seconds, a day at most, not '90000'"),
       ("lowerdir=/a,target=/t,unreached=no", "unreached= takes allow, warn or refuse, not 'no'"),
     ])
   func wrong(line: String, expected: String) {

@@ -37,7 +37,8 @@ done
 
 subjects=(
   archives files git processes
-  locks whose-locks segments lock-table lock-users leases mandatory mappings reads watches watch-table check
+  locks whose-locks segments lock-table lock-users leases mandatory mappings reads
+  watches watchers polled watch-table check
   proc
   shell perl node python
   layers user untouched edges command-line

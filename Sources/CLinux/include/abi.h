@@ -372,6 +372,8 @@ int ovl_watch_settle(int fd);
 int ovl_watch_keeps(int fd);
 /* Makes the kernel, too, call such a descriptor readable. */
 void ovl_watch_raise(int fd);
+/* Nanoseconds until ovl_watch_settle looks for changes of which the kernel tells nothing; -1: it never does. */
+long ovl_watch_due(int fd);
 
 /* ---- AF_UNIX addresses ------------------------------------------------------------------------ */
 

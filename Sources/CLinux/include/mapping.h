@@ -68,6 +68,13 @@ static inline uint64_t lx_free_bytes(int fd) {
   return (uint64_t)s.f_bavail * (uint64_t)s.f_bsize;
 }
 
+/* The type of the file system that a path is on (statfs(2)), 0: it cannot be told. */
+static inline uint32_t lx_file_system(const char *path) {
+  struct statfs s;
+  if (lx_call6(SYS_statfs, LX_CAST(path), LX_CAST(&s), 0, 0, 0, 0) < 0) return 0;
+  return (uint32_t)s.f_type;
+}
+
 /* Of a struct stat inode, mode, owner, links, size and times of modification and change, and the
  * time of birth in ns (0: not kept), in one call. */
 static inline long lx_stat_with_birth(int d, const char *path, int flags, struct stat *st,

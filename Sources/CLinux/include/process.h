@@ -23,6 +23,7 @@
 /* Flag of a layer: an empty regular file in it may be a whiteout in the xattr form, also where its directory does
  * not say so: the upper's whiteouts are made so, or the root of the lower says it. */
 #define OVL_LAYER_FILE_WHITEOUTS 1u
+#define OVL_LAYER_POLLED 2u /* its changes are looked for (PolledFileSystems.swift) */
 
 /* A layer's root. Paths are canonical and absolute, without a trailing slash ("" for the file
  * system's root). */
@@ -64,6 +65,7 @@ struct ovl_overlay {
   uint64_t sole;  /* what the page says while this segment is the only one */
   uint64_t key0, key1;
   uint64_t root_ino; /* shown for the target itself */
+  uint64_t poll_ns;  /* how often layers with OVL_LAYER_POLLED are looked at */
 };
 
 /* Flags of a descriptor's entry. */
@@ -167,6 +169,7 @@ struct ovl_watch_list {
 };
 struct ovl_watching {
   uint32_t reach; /* one more than the highest descriptor of such an instance; 0: there is none */
+  uint32_t polled; /* 1: some instance has a watch whose changes are looked for */
   char *tables;   /* NULL before the first watch */
   struct ovl_watch_list lists[OVL_MAX_OVERLAYS];
 };

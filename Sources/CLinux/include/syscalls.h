@@ -352,23 +352,25 @@ static inline long lx_wait_apart(long pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 static inline void lx_exit(int status) { (void)lx_call6(SYS_exit_group, status, 0, 0, 0, 0, 0); }
-/* With all signals blocked: whether one that `mask` lets through is pending and its handler ends a waiting
- * call (it is not installed with SA_RESTART). */
-static inline int lx_is_interrupted(uint64_t mask) {
+/* Whether a signal has a handler that ends a waiting call (it is not installed with SA_RESTART). */
+static inline int lx_ends_calls(int signal) {
   struct {
     void (*handler)(int);
     unsigned long flags;
     void (*restorer)(void);
     uint64_t mask;
   } action;
+  if (lx_call6(SYS_rt_sigaction, signal, 0, LX_CAST(&action), 8, 0, 0) < 0) return 0;
+  if (action.handler == SIG_IGN || action.handler == SIG_DFL) return 0;
+  return (action.flags & SA_RESTART) == 0;
+}
+/* With all signals blocked: whether one that `mask` lets through is pending and its handler ends a waiting
+ * call. */
+static inline int lx_is_interrupted(uint64_t mask) {
   uint64_t pending = 0;
   lx_call6(SYS_rt_sigpending, LX_CAST(&pending), 8, 0, 0, 0, 0);
-  for (pending &= ~mask; pending != 0; pending &= pending - 1) {
-    const int signal = __builtin_ctzll(pending) + 1;
-    if (lx_call6(SYS_rt_sigaction, signal, 0, LX_CAST(&action), 8, 0, 0) < 0) continue;
-    if (action.handler == SIG_IGN || action.handler == SIG_DFL) continue;
-    if ((action.flags & SA_RESTART) == 0) return 1;
-  }
+  for (pending &= ~mask; pending != 0; pending &= pending - 1)
+    if (lx_ends_calls(__builtin_ctzll(pending) + 1)) return 1;
   return 0;
 }
 /* What a seccomp filter is told of the architecture (linux/audit.h). */
@@ -398,6 +400,11 @@ static inline uint64_t lx_coarse_seconds(void) {
   struct timespec t = {0, 0};
   clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
   return (uint64_t)t.tv_sec;
+}
+static inline uint64_t lx_monotonic_ns(void) {
+  struct timespec t = {0, 0};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 static inline uint64_t lx_realtime_ns(void) {
   struct timespec t = {0, 0};

@@ -43,7 +43,13 @@ public func ovlWatchReadEnd(_ fd: Int32) { WatchTable.of(fd)?.endReading() }
 public func ovlWatchSettle(_ fd: Int32) -> Int32 { Translation.settle(fd) ? 1 : 0 }
 
 @c(ovl_watch_keeps)
-public func ovlWatchKeeps(_ fd: Int32) -> Int32 { Int32(WatchTable.of(fd)?.keptCount ?? 0) }
+public func ovlWatchKeeps(_ fd: Int32) -> Int32 {
+  guard let table = WatchTable.of(fd) else { return 0 }
+  return Int32(table.keptCount + Polling.waiting(table))
+}
 
 @c(ovl_watch_raise)
 public func ovlWatchRaise(_ fd: Int32) { WatchTable.of(fd)?.raiseKept(fd) }
+
+@c(ovl_watch_due)
+public func ovlWatchDue(_ fd: Int32) -> Int { Polling.due(fd) }

@@ -11,6 +11,7 @@ extension Registry {
     var layers: UInt32
     var device: UInt64
     var root: UInt64
+    var poll: UInt64
   }
   private struct LayerRecord {
     var device: UInt64
@@ -53,7 +54,8 @@ extension Registry {
     put(
       unsafe Header(
         flags: overlay.raw.pointee.flags, layers: UInt32(overlay.layerCount),
-        device: overlay.device, root: overlay.raw.pointee.root_ino))
+        device: overlay.device, root: overlay.raw.pointee.root_ino,
+        poll: overlay.raw.pointee.poll_ns))
     for i in 0..<overlay.layerCount {
       put(
         unsafe LayerRecord(
@@ -131,6 +133,7 @@ extension Registry {
     unsafe raw.pointee.flags = header.flags
     unsafe raw.pointee.device = header.device
     unsafe raw.pointee.root_ino = header.root
+    unsafe raw.pointee.poll_ns = header.poll
     return true
   }
 }

@@ -79,6 +79,7 @@ struct Configuration {
     }
     try checkOverlap()
     numberDevices()
+    try overlay.markPolledLayers(options.poll, s)
     for i in (overlay.hasUpper ? 0 : 1)..<overlay.layerCount {
       var root = s.real2
       try root.append(overlay.layerPath(i))

@@ -10,6 +10,8 @@ struct Options {
   var target = unsafe PathView("", 0)
   var registry = unsafe PathView("", 0)
   var flags: UInt32 = 0
+  /// How often lowers are looked at, in nanoseconds; nil: as their file systems need.
+  var poll: UInt64?
   var seen: UInt32 = 0
 
   /// - Parameter message: gets the reason, without a newline, on failure.
@@ -85,6 +87,13 @@ struct Options {
     } else if key.equals("locks") {
       try takeLocks(value, &message)
       return true
+    } else if key.equals("poll") {
+      poll = PolledFileSystems.interval(value)
+      if poll != nil { return true }
+      try message.append("poll= takes seconds, a day at most, not '")
+      try message.append(value)
+      try message.append("'")
+      throw .invalid
     } else {
       return false
     }

@@ -63,7 +63,7 @@ import CLinux
   }
 
   /// Names this layout: change it whenever an offset or a meaning changes.
-  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_0009 }
+  static var layoutWord: UInt64 { 0x4f56_4c4b_0000_000a }
   /// Whether a word could be some build's layout word: anything else is a scribble.
   static func isLayoutWord(_ word: UInt64) -> Bool { word >> 32 == layoutWord >> 32 }
   static var size: Int { 2_830_336 }

@@ -85,10 +85,17 @@ enum Translation {
     defer { lx_restore_signals(mask) }
     guard table.beginLooking() else { return true }
     defer { table.endLooking() }
+    var hasLooked = false
     while true {
       let queued = lx_queued(fd)
       if queued < 0 { return true }
-      if queued < header { return false }
+      if queued < header {
+        if hasLooked || Polling.due(fd) != 0 { return false }
+        hasLooked = true
+        if Polling.look(fd, table) { return true }
+        // To read a directory for it has raised events.
+        continue
+      }
       // Room for the longest event, and for few of the others.
       let n = unsafe lx_read(fd, table.kept, WatchTable.keptSize)
       if n <= 0 { return true }
@@ -118,6 +125,7 @@ enum Translation {
     unsafe copyBytes(buffer.assumingMemoryBound(to: UInt8.self), kept, end)
     for i in 0..<(count - end) { unsafe kept[i] = kept[end + i] }
     table.keptCount = count - end
+    Polling.refill(table)
     return end
   }
 
@@ -129,6 +137,10 @@ enum Translation {
     let mask = unsafe event.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
     if mask & UInt32(IN_Q_OVERFLOW) != 0 { catchUp(table) }
     guard let entry = table.find(wd) else { return (wd, mask) }
+    if entry.has(WatchTable.State.polled), wd == entry.lower {
+      if Polling.isLook(entry, mask) { return nil }
+      unsafe Polling.explain(table, wd, mask, event, size)
+    }
     guard entry.has(WatchTable.State.directory | WatchTable.State.further) else {
       return translate(fd, entry, wd, mask)
     }
@@ -168,6 +180,8 @@ enum Translation {
     }
     let seen = source == entry.anchor ? anchor(entry, mask) : lower(entry, mask)
     guard let seen else { return nil }
+    let isAsked = seen & 0xfff == 0 || seen & entry.mask & 0xfff != 0
+    if entry.has(WatchTable.State.polled), !isAsked { return nil }
     let wd = entry.lower
     endOneShot(fd, entry)
     return (wd, seen)
@@ -261,7 +275,7 @@ enum Translation {
         entry.clear(WatchTable.State.opening | WatchTable.State.closing)
         let notFiles = WatchTable.State.directory | WatchTable.State.further
         guard !entry.has(WatchTable.State.list | WatchTable.State.published | notFiles),
-          entry.overlay < Overlay.count
+          entry.overlay < Overlay.count, entry.anchor != 0
         else { return }
         let anchor = Anchor(Overlay(index: entry.overlay), entry.shown, birth: entry.birth)
         guard (try? anchor.path(into: &path)) != nil else { return }

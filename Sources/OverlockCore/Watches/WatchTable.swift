@@ -50,6 +50,8 @@ import CLinux
     static var layer: UInt32 { 4096 }
     static var markers: UInt32 { 8192 }
     static var further: UInt32 { layer | markers }
+    /// The lower's changes are looked for (`Polling`).
+    static var polled: UInt32 { 32768 }
   }
 
   @safe struct Entry {
@@ -173,7 +175,11 @@ import CLinux
   /// By overlay: whether the process's list is watched.
   var lists: UnsafeMutablePointer<UInt64> { unsafe used + 8 }
 
+  /// Where the snapshots of polled watches are (`Snapshots`).
+  var polled: UnsafeMutablePointer<UInt64> { unsafe used + 12 }
+
   private func reset() {
+    Snapshots(self)?.forget()
     unsafe at_store64(looking, 0)
     unsafe at_store64(reading, 0)
     unsafe at_store64(lists, 0)
@@ -263,6 +269,7 @@ import CLinux
       table.reset()
       OpenMarker.forgetAll(table)
       WatchedNames.clear(table)
+      Snapshots.clear(table)
       raiseReach(fd)
       var entry = DescriptorTable.Entry.plain
       entry.word |= UInt64(OVL_FD_WATCHES)

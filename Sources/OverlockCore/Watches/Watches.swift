@@ -46,9 +46,9 @@ enum Watches {
       } else if unsafe p.layer > 0, unsafe Overlay(index: Int(p.overlay)).hasUpper {
         r = bordered { () throws(Errno) in unsafe try addLower(fd, &p, path, mask) }
       } else {
-        return unsafe plain(fd, p.real, mask)
+        r = unsafe plain(fd, p.real, mask)
       }
-      if r != -Int(EAGAIN) { return r }
+      if r != -Int(EAGAIN) { return unsafe Polling.add(fd, r, &p, mask) }
     }
     return -Int(EAGAIN)
   }
@@ -281,6 +281,7 @@ extension WatchTable {
         _ = unsafe lx_utimensat(AT_FDCWD, list.cString, nil, 0)
       }
     }
+    Polling.raise(fd, self)
   }
 }
 

@@ -60,6 +60,28 @@ place() {
   OVERLAYS=("lowerdir=$LOWER,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work,target=$T")
 }
 
+# Moves some of the files of $T into a lower above it, some into the upper, and some directories whole; every second of
+# the moved leaves another file below.
+spread_out() {
+  local above=$SCRATCH/above name n=0
+  rm -rf "$above"
+  mkdir "$above"
+  for name in src/u{1,3,11,12}.c src/deep/er many/{1,12,21}.txt doc; do
+    (cd "$T" && cp -a --parents -t "$SCRATCH/upper" "$name")
+    hide "$name"
+  done
+  for name in src/u{2,5,7}.c many/{2,22,31}.txt README; do
+    (cd "$T" && cp -a --parents -t "$above" "$name")
+    hide "$name"
+  done
+  find "$T" "$above" "$SCRATCH/upper" -type d -exec touch -d '2020-02-03 04:05:06.123456789' {} +
+  OVERLAYS=("lowerdir=$above:$T,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work,target=$T")
+}
+hide() {
+  n=$((n + 1))
+  if ((n % 2 == 0)) && [[ -f $T/$1 ]]; then echo "below" >"$T/$1"; else rm -rf "${T:?}/$1"; fi
+}
+
 run_body() { # STEM COMMAND-PREFIX…: output to STEM.out, status as its last line
   local stem=$1 status=0
   shift
@@ -88,6 +110,7 @@ like_plain() { # NAME
   fi
 
   place
+  if [[ ${spread:-} && $WORLD != plain ]]; then spread_out; fi
   ledger "$LOWER" >"$SCRATCH/before"
   run_body "$o" in_overlay
   in_overlay bash -c "$view_raw" 2>&1 | view_normal >"$o.tree"
