@@ -63,7 +63,7 @@ ssize_t ovl_read_watches(int fd, void *buffer, size_t size) {
 }
 
 int ovl_queued_events(int fd, int *bytes) {
-  (void)ovl_watch_settle(fd);
+  ovl_watch_gather(fd);
   const int r = NEXT(ioctl)(fd, FIONREAD, bytes);
   if (r == 0) *bytes += ovl_watch_keeps(fd);
   return r;

@@ -166,8 +166,7 @@ class Watcher:
         if by == 0:
             return [len(select.select([fd], [], [], 0)[0]) for fd in self.fds]
         if by == 1:
-            # How many is not said: what is left out counts until it comes to the front.
-            return [fcntl.ioctl(fd, termios.FIONREAD, b"0123") != bytes(4) for fd in self.fds]
+            return [int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder) for fd in self.fds]
         poll = select.poll()
         for fd in self.fds:
             poll.register(fd, select.POLLIN)

@@ -42,6 +42,9 @@ public func ovlWatchReadEnd(_ fd: Int32) { WatchTable.of(fd)?.endReading() }
 @c(ovl_watch_settle)
 public func ovlWatchSettle(_ fd: Int32) -> Int32 { Translation.settle(fd) ? 1 : 0 }
 
+@c(ovl_watch_gather)
+public func ovlWatchGather(_ fd: Int32) { Translation.gather(fd) }
+
 @c(ovl_watch_keeps)
 public func ovlWatchKeeps(_ fd: Int32) -> Int32 {
   guard let table = WatchTable.of(fd) else { return 0 }

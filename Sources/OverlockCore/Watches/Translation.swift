@@ -97,13 +97,32 @@ enum Translation {
         continue
       }
       // Room for the longest event, and for few of the others.
-      let n = unsafe lx_read(fd, table.kept, WatchTable.keptSize)
+      let n = unsafe lx_read(fd, table.kept, 512)
       if n <= 0 { return true }
       let left = unsafe inPlace(fd, table.kept, n)
       if left > 0 {
         table.keptCount = left
         return true
       }
+    }
+  }
+
+  /// Keeps all that is queued, so that it is known how much of it is the program's: some read what they are told
+  /// that there is, and rely on it.
+  static func gather(_ fd: Int32) {
+    guard settle(fd), let table = WatchTable.of(fd) else { return }
+    let mask = lx_block_signals()
+    defer { lx_restore_signals(mask) }
+    guard table.beginLooking() else { return }
+    defer { table.endLooking() }
+    while table.keptCount > 0, lx_queued(fd) >= header {
+      let count = table.keptCount
+      let first = unsafe table.kept + table.keptStart
+      let room = WatchTable.keptSize - table.keptStart - count
+      if room < 512 { return }
+      let n = unsafe lx_read(fd, first + count, room)
+      if n <= 0 { return }
+      table.keptCount = unsafe inPlace(fd, first, count + n, done: count)
     }
   }
 
@@ -114,16 +133,17 @@ enum Translation {
     let count = table.keptCount
     if count == 0 { return 0 }
     guard let buffer = unsafe buffer else { return -Int(EFAULT) }
+    let first = unsafe table.kept + table.keptStart
     var end = 0
     while end + header <= count {
-      let name = unsafe Int(table.kept.loadUnaligned(fromByteOffset: end + 12, as: UInt32.self))
+      let name = unsafe Int(first.loadUnaligned(fromByteOffset: end + 12, as: UInt32.self))
       if end + header + name > min(room, count) { break }
       end += header + name
     }
     if end == 0 { return -Int(EINVAL) }
-    let kept = unsafe table.kept.assumingMemoryBound(to: UInt8.self)
-    unsafe copyBytes(buffer.assumingMemoryBound(to: UInt8.self), kept, end)
-    for i in 0..<(count - end) { unsafe kept[i] = kept[end + i] }
+    unsafe copyBytes(
+      buffer.assumingMemoryBound(to: UInt8.self), first.assumingMemoryBound(to: UInt8.self), end)
+    table.keptStart += end
     table.keptCount = count - end
     Polling.refill(table)
     return end

@@ -17,13 +17,14 @@ import CLinux
   static var count: Int { 128 }
   static var capacity: Int { 65536 }
   private static var entrySize: Int { 40 }
-  /// Words of the header, which is followed by the events that are kept for a read and by markers.
+  /// Words of the header, which is followed by markers.
   private static var headerWords: Int { 16 }
-  static var keptSize: Int { 512 }
+  /// Bytes of events that are kept for reads at most.
+  static var keptSize: Int { 1 << 20 }
   static var markerCount: Int { 64 }
-  private static var stride: Int { headerWords * 8 + keptSize + markerCount * 24 }
-  /// Of the entries, and of what finds them by the kernel's watch descriptors.
-  private static var areaSize: Int { capacity * (entrySize + 8) }
+  private static var stride: Int { headerWords * 8 + markerCount * 24 }
+  /// Of the entries, what finds them by the kernel's watch descriptors, and the events that are kept.
+  private static var areaSize: Int { capacity * (entrySize + 8) + keptSize }
 
   /// State of an entry.
   enum State {
@@ -158,13 +159,24 @@ import CLinux
   /// The events that a look found, for the next read: so many bytes.
   var keptCount: Int {
     get { unsafe min(Int(truncatingIfNeeded: at_load64(used + 4)), WatchTable.keptSize) }
-    nonmutating set { unsafe at_store64(used + 4, UInt64(newValue)) }
+    nonmutating set {
+      if newValue == 0 { keptStart = 0 }
+      unsafe at_store64(used + 4, UInt64(newValue))
+    }
   }
-  var kept: UnsafeMutableRawPointer { unsafe base + WatchTable.headerWords * 8 }
+  /// Where the first of them is.
+  var keptStart: Int {
+    get { unsafe min(Int(truncatingIfNeeded: at_relaxed64(used + 9)), WatchTable.keptSize) }
+    nonmutating set { unsafe at_put64(used + 9, UInt64(newValue)) }
+  }
+  /// The memory for them.
+  var kept: UnsafeMutableRawPointer {
+    unsafe entries! + WatchTable.capacity * (WatchTable.entrySize + 8)
+  }
 
   /// Markers that have begun and not ended: three words each (`OpenMarker`).
   var markers: UnsafeMutablePointer<UInt64> {
-    unsafe (kept + WatchTable.keptSize).assumingMemoryBound(to: UInt64.self)
+    unsafe (base + WatchTable.headerWords * 8).assumingMemoryBound(to: UInt64.self)
   }
 
   // Where entries and names (`WatchedNames`) are, mapped when first needed.
