@@ -368,8 +368,8 @@ void ovl_watch_read_end(int fd);
 /* Takes what the program is not to see from the front of the queue. 1: there is an event for it. Waits for
  * nothing. */
 int ovl_watch_settle(int fd);
-/* The same of all that is queued, and keeps it. */
-void ovl_watch_gather(int fd);
+/* The same of all that is queued, and keeps it. 1: that is all. */
+int ovl_watch_gather(int fd);
 /* Bytes of events that are kept for the next read. */
 int ovl_watch_keeps(int fd);
 /* Makes the kernel, too, call such a descriptor readable. */

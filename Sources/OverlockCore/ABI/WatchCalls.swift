@@ -43,7 +43,7 @@ public func ovlWatchReadEnd(_ fd: Int32) { WatchTable.of(fd)?.endReading() }
 public func ovlWatchSettle(_ fd: Int32) -> Int32 { Translation.settle(fd) ? 1 : 0 }
 
 @c(ovl_watch_gather)
-public func ovlWatchGather(_ fd: Int32) { Translation.gather(fd) }
+public func ovlWatchGather(_ fd: Int32) -> Int32 { Translation.gather(fd) ? 1 : 0 }
 
 @c(ovl_watch_keeps)
 public func ovlWatchKeeps(_ fd: Int32) -> Int32 {

@@ -108,22 +108,24 @@ enum Translation {
   }
 
   /// Keeps all that is queued, so that it is known how much of it is the program's: some read what they are told
-  /// that there is, and rely on it.
-  static func gather(_ fd: Int32) {
-    guard settle(fd), let table = WatchTable.of(fd) else { return }
+  /// that there is, and rely on it. False: there may be more.
+  static func gather(_ fd: Int32) -> Bool {
+    guard settle(fd) else { return true }
+    guard let table = WatchTable.of(fd), table.keptCount > 0 else { return false }
     let mask = lx_block_signals()
     defer { lx_restore_signals(mask) }
-    guard table.beginLooking() else { return }
+    guard table.beginLooking() else { return false }
     defer { table.endLooking() }
-    while table.keptCount > 0, lx_queued(fd) >= header {
+    while lx_queued(fd) >= header {
       let count = table.keptCount
       let first = unsafe table.kept + table.keptStart
       let room = WatchTable.keptSize - table.keptStart - count
-      if room < 512 { return }
+      if room < 512 { return false }
       let n = unsafe lx_read(fd, first + count, room)
-      if n <= 0 { return }
+      if n <= 0 { return false }
       table.keptCount = unsafe inPlace(fd, first, count + n, done: count)
     }
+    return true
   }
 
   /// What was kept, as much of it as there is room for. -EINVAL: not for one event (inotify(7)).

@@ -1,11 +1,15 @@
 """Watchers of a tree made with Python's libraries, one line for each event; "ready" is said first.
 
-    observing.py watchdog|pyinotify|inotify|simple [PATH]
+    observing.py watchdog|pyinotify|inotify [PATH]
 """
 
 import logging
 import os
 import sys
+
+
+# IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, moves, IN_CREATE, IN_DELETE
+CHANGES = 0x2 | 0x4 | 0x8 | 0xC0 | 0x100 | 0x200
 
 
 def say(*words):
@@ -36,10 +40,10 @@ def pyinotify(path):
 
     class Handler(library.ProcessEvent):
         def process_default(self, event):
-            say(event.maskname, os.path.relpath(event.pathname, path))
+            say(os.path.relpath(event.path, path), event.maskname, event.name)
 
     notifier = library.Notifier(manager, Handler())
-    manager.add_watch(path, library.ALL_EVENTS, rec=True, auto_add=True)
+    manager.add_watch(path, CHANGES, rec=True, auto_add=True)
     say("ready")
     notifier.loop()
 
@@ -48,10 +52,10 @@ def inotify(path):
     """The package's InotifyTree, which waits in epoll(7)."""
     from inotify.adapters import InotifyTree
 
-    tree = InotifyTree(path)
+    tree = InotifyTree(path, mask=CHANGES)
     say("ready")
     for _, kinds, directory, name in tree.event_gen(yield_nones=False):
-        say("|".join(kinds), os.path.join(directory, name))
+        say(directory, "|".join(kinds), name)
 
 
 if __name__ == "__main__":
