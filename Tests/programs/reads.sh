@@ -75,6 +75,19 @@ for way in prctl syscall; do
 done
 BODY
 
+like_plain "the same while somebody watches the directory" <<'BODY'
+exec {watching}> >("$PYTHON" -c 'import ctypes, sys
+c = ctypes.CDLL(None); c.inotify_add_watch(c.inotify_init1(0), b"many", 4095)
+open("watched", "w"); sys.stdin.read()')
+until [[ -e watched ]]; do :; done
+# Who writes is not confined.
+(until [[ -e go ]]; do :; done; echo more >>many/99.txt; : >done) &
+echo "input" | "$AUX/confined" lenient prctl many/99.txt ': >go; until [ -e done ]; do :; done' 2>&1 || echo "status $?"
+wait $!
+exec {watching}>&-
+rm watched go done
+BODY
+
 # Written through the overlay by one process, followed by another that has had it open all the time.
 like_plain "tail -f prints the lines that another process appends" <<'BODY'
 tail ---disable-inotify -f -s .05 -n 1 README >seen &

@@ -146,6 +146,7 @@ struct ovl_process {
   uint32_t started;
   uint32_t mandatory;    /* 1: some overlay has OVL_MAND */
   uint32_t confined;     /* 1: seccomp kills for a look at a descriptor (Confinement) */
+  uint32_t unmarked;     /* 1: seccomp kills for what a Marker needs */
   uint32_t record_locks; /* 0: no POSIX record locks were asked for on objects of overlays (RecordLocks) */
   uint32_t lock_refused; /* 1: a lock was refused since the workdir could not be used; 2: and that was said */
   uint32_t program; /* index plus one of the overlay from whose lower, not its target, the program comes */

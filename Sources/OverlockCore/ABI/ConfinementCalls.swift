@@ -2,7 +2,11 @@ import CLinux
 
 @c(ovl_confining)
 public func ovlConfining(_ filter: UnsafeRawPointer?) -> Int32 {
-  if let filter = unsafe filter, unsafe !Confinement.kills(filter) { return 0 }
+  if let filter = unsafe filter {
+    guard let filter = unsafe Confinement.filter(filter) else { return 0 }
+    if Confinement.killsForMarkers(filter), !Loan.isActive { unsafe ovl_self()!.pointee.unmarked = 1 }
+    if !Confinement.kills(filter) { return 0 }
+  }
   Confinement.identifyAll()
   return 1
 }

@@ -159,7 +159,8 @@ struct Markers {
   init(_ overlay: Overlay, isApart: Bool = false) {
     self.overlay = overlay
     self.isApart = isApart
-    isSilent = !overlay.hasUpper || overlay.saysNoAnchors
+    // Nor where it would be the end of the process (seccomp).
+    isSilent = unsafe !overlay.hasUpper || overlay.saysNoAnchors || ovl_self()!.pointee.unmarked != 0
   }
 
   /// Whether somebody watches one of the directories that were named.

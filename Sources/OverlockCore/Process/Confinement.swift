@@ -15,25 +15,36 @@ enum Confinement {
     SYS_close,
   ]
 
-  /// Whether a filter, a struct sock_fprog of the program's, kills for one of them. What the kernel refuses as a
-  /// filter does not.
-  static func kills(_ filter: UnsafeRawPointer) -> Bool {
+  /// What markers need besides (`Marker`).
+  private static let ofMarkers: InlineArray<2, Int32> = [SYS_unlinkat, SYS_mknodat]
+
+  /// Whether a filter kills for a look.
+  static func kills(_ filter: SeccompFilter) -> Bool {
+    for i in calls.indices where filter.kills(calls[i]) { return true }
+    return false
+  }
+
+  static func killsForMarkers(_ filter: SeccompFilter) -> Bool {
+    for i in ofMarkers.indices where filter.kills(ofMarkers[i]) { return true }
+    return false
+  }
+
+  /// A struct sock_fprog of the program's. nil: the kernel refuses it as a filter.
+  static func filter(_ filter: UnsafeRawPointer) -> SeccompFilter? {
     let header = MemoryLayout<UInt>.size
-    guard unsafe ovl_is_readable_all(filter, 2 * header) != 0 else { return false }
+    guard unsafe ovl_is_readable_all(filter, 2 * header) != 0 else { return nil }
     let count = unsafe Int(filter.loadUnaligned(as: UInt16.self))
     let words = unsafe filter.loadUnaligned(fromByteOffset: header, as: UInt.self)
     let size = count * SeccompFilter.size
     guard count > 0, count <= 4096, let base = unsafe UnsafeRawPointer(bitPattern: words),
       !words.addingReportingOverflow(UInt(size)).overflow
-    else { return false }
+    else { return nil }
     var at = 0
     while at < size {
-      guard unsafe ovl_is_readable_all(base + at, min(size - at, 4096)) != 0 else { return false }
+      guard unsafe ovl_is_readable_all(base + at, min(size - at, 4096)) != 0 else { return nil }
       at += 4096
     }
-    let program = unsafe SeccompFilter(base: base, count: count)
-    for i in calls.indices where program.kills(calls[i]) { return true }
-    return false
+    return unsafe SeccompFilter(base: base, count: count)
   }
 
   /// Identifies every open descriptor that is not known yet.

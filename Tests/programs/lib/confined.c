@@ -25,7 +25,8 @@ static int confine(int strict, int lenient, int by_number) {
   struct sock_filter words[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
       ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_readv), ALLOW(SYS_exit),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unlinkat, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, lenient ? SECCOMP_RET_ALLOW : SECCOMP_RET_KILL),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL),
   };
