@@ -4,7 +4,9 @@ import CLinux
 public func ovlConfining(_ filter: UnsafeRawPointer?) -> Int32 {
   if let filter = unsafe filter {
     guard let filter = unsafe Confinement.filter(filter) else { return 0 }
-    if Confinement.killsForMarkers(filter), !Loan.isActive { unsafe ovl_self()!.pointee.unmarked = 1 }
+    if Confinement.killsForMarkers(filter), !Loan.isActive {
+      unsafe ovl_self()!.pointee.unmarked = 1
+    }
     if !Confinement.kills(filter) { return 0 }
   }
   Confinement.identifyAll()

@@ -160,7 +160,8 @@ struct Markers {
     self.overlay = overlay
     self.isApart = isApart
     // Nor where it would be the end of the process (seccomp).
-    isSilent = unsafe !overlay.hasUpper || overlay.saysNoAnchors || ovl_self()!.pointee.unmarked != 0
+    let kills = unsafe ovl_self()!.pointee.unmarked != 0
+    isSilent = !overlay.hasUpper || overlay.saysNoAnchors || kills
   }
 
   /// Whether somebody watches one of the directories that were named.
