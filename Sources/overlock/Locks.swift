@@ -14,31 +14,12 @@ struct Locks: ParsableCommand {
       the upper, and locks on either exclude each other. LAYER says where a lock is.
       """)
 
-  @Flag(help: "Print an array of objects in JSON.")
-  var json = false
-
-  @Flag(help: "Go on, and print the list again whenever it has changed.")
-  var watch = false
-
-  @Option(
-    help: .init(
-      "A folder of registries, as given with registry=; may be repeated (default: those in /dev/shm).",
-      valueName: "dir"), completion: .directory)
-  var registry: [String] = []
+  @OptionGroup var options: ListOptions
 
   func run() throws {
-    var shown: LockTable?
-    repeat {
-      let folders = try RunningOverlay.folders(registry)
-      let table = LockTable.now(registries: folders)
-      if table != shown {
-        if shown != nil { TextTable.write("\n") }
-        TextTable.write(json ? try TextTable.json(table.locks) : Locks.text(table))
-        shown = table
-      }
-      // /proc/locks cannot be waited for.
-      if watch { usleep(500_000) }
-    } while watch
+    try options.show(
+      now: { LockTable.now(registries: $0) }, text: Locks.text,
+      json: { try TextTable.json($0.locks) })
   }
 
   static func text(_ table: LockTable) -> String {

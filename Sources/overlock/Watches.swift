@@ -15,31 +15,13 @@ struct Watches: ParsableCommand {
       something that may be in them is watched.
       """)
 
-  @Flag(help: "Print an array of objects in JSON.")
-  var json = false
-
-  @Flag(help: "Go on, and print the list again whenever it has changed.")
-  var watch = false
-
-  @Option(
-    help: .init(
-      "A folder of registries, as given with registry=; may be repeated (default: those in /dev/shm).",
-      valueName: "dir"), completion: .directory)
-  var registry: [String] = []
+  @OptionGroup var options: ListOptions
 
   func run() throws {
     var finder = WatchFinder()
-    var shown: WatchTable?
-    repeat {
-      let table = finder.now(registries: try RunningOverlay.folders(registry))
-      if table != shown {
-        if shown != nil { TextTable.write("\n") }
-        TextTable.write(json ? try TextTable.json(table.watches) : Watches.text(table))
-        shown = table
-      }
-      // /proc cannot be waited for.
-      if watch { usleep(500_000) }
-    } while watch
+    try options.show(
+      now: { finder.now(registries: $0) }, text: Watches.text,
+      json: { try TextTable.json($0.watches) })
   }
 
   static func text(_ table: WatchTable) -> String {

@@ -5,6 +5,10 @@ needs_overlock "overlock check" || exit 0
 [[ -x $CLI ]] || { skip "overlock check" "no $CLI"; exit 0; }
 needs_program "overlock check" python3 || exit 0
 make_fixture
+# Segments of other subjects' overlays name the same workdir.
+REGISTRY=$REGISTRY/check
+mkdir -m 700 "$REGISTRY"
+export REGISTRY
 cp "$HERE/lib/watching.py" "$AUX/watching.py"
 export XDG_STATE_HOME=$SCRATCH/state
 
