@@ -149,6 +149,8 @@ struct Meaning {
 }
 
 /// The markers of one step. Ended exactly once, on every way out (`defer`).
+///
+/// Never inlined: there are many steps, and the library is small.
 struct Markers {
   private let overlay: Overlay
   private let isSilent: Bool
@@ -156,6 +158,7 @@ struct Markers {
   private var list: InlineArray<8, Marker?> = InlineArray(repeating: nil)
   private var count = 0
 
+  @inline(never)
   init(_ overlay: Overlay, isApart: Bool = false) {
     self.overlay = overlay
     self.isApart = isApart
@@ -168,12 +171,14 @@ struct Markers {
   var isAny: Bool { count > 0 }
 
   /// The step is one at a name.
+  @inline(never)
   mutating func name(_ rel: PathView, _ meaning: Meaning) {
     if isSilent || rel.isEmpty { return }
     add(rel.parent, rel.name, meaning)
   }
 
   /// The step leaves a directory's own attributes as they are, though it touches them.
+  @inline(never)
   mutating func attributes(of directory: PathView) {
     if isSilent { return }
     add(directory, nil, .own | .attributes)
@@ -181,12 +186,14 @@ struct Markers {
   }
 
   /// A directory is read, or goes.
+  @inline(never)
   mutating func directory(_ rel: PathView, _ meaning: Meaning) {
     if isSilent { return }
     add(rel, nil, .own | meaning)
   }
 
   /// An object of a layer, by its real path, is opened or closed.
+  @inline(never)
   mutating func object(at real: PathView, _ meaning: Meaning) {
     if isSilent { return }
     for layer in 0..<overlay.layerCount {
@@ -202,6 +209,7 @@ struct Markers {
     }
   }
 
+  @inline(never)
   private mutating func add(_ directory: PathView, _ name: PathView?, _ meaning: Meaning) {
     try? withScratch { (s) throws(Errno) in
       var path = s.real
@@ -210,6 +218,7 @@ struct Markers {
     }
   }
 
+  @inline(never)
   private mutating func add(
     _ directory: PathBuffer, _ name: PathView?, _ meaning: Meaning, _ s: Scratch
   ) {
@@ -224,6 +233,7 @@ struct Markers {
     count += 1
   }
 
+  @inline(never)
   mutating func end() {
     if count == 0 { return }
     for i in 0..<count { list[i]?.close() }

@@ -230,6 +230,7 @@ import CLinux
   }
 
   /// The table of a descriptor that is known to be an instance's.
+  @inline(never)
   static func of(_ fd: Int32) -> WatchTable? {
     let entry = DescriptorTable.entry(fd)
     guard entry.has(OVL_FD_WATCHES), entry.ino < UInt64(count),
@@ -343,6 +344,7 @@ import CLinux
   }
 
   /// The entry that one of the kernel's watch descriptors belongs to. Takes as long with many as with few.
+  @inline(never)
   func find(_ wd: Int32) -> Entry? {
     guard wd > 0, unsafe entries != nil else { return nil }
     func isOf(_ entry: Entry) -> Bool {
@@ -388,6 +390,7 @@ import CLinux
     return try add(wd, 0, 0, mask, state | State.anchorGone, key, third, UInt64(next))
   }
 
+  @inline(never)
   private func add(
     _ lower: Int32, _ anchor: Int32, _ bell: Int32, _ mask: UInt32, _ state: UInt32,
     _ second: UInt64, _ third: UInt64, _ fourth: UInt64

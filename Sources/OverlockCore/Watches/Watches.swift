@@ -54,6 +54,7 @@ enum Watches {
   }
 
   /// The kernel's own call. The object may be one that this instance has a watch of ours on.
+  @inline(never)
   static func plain(_ fd: Int32, _ real: UnsafePointer<CChar>?, _ mask: UInt32) -> Int {
     let wd = unsafe lx_inotify_add_watch(fd, real, mask)
     guard wd > 0, let table = WatchTable.of(fd),
@@ -228,6 +229,7 @@ enum Watches {
   }
 
   /// Removes the kernel's watches of an entry: its IN_IGNORED are to come.
+  @inline(never)
   static func end(_ fd: Int32, _ entry: WatchTable.Entry, _ state: UInt32) {
     entry.set(state)
     if !entry.has(WatchTable.State.lowerGone) { _ = lx_inotify_rm_watch(fd, entry.lower) }
