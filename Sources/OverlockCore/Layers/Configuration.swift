@@ -273,8 +273,18 @@ struct Configuration {
     var whiteout = s.rest
     try whiteout.append(base)
     try whiteout.append("/whiteout/0/probe.")
-    try whiteout.append(hex: lx_realtime_ns())
-    let r = unsafe lx_mknodat(AT_FDCWD, whiteout.cString, UInt32(S_IFCHR), 0)
+    let length = whiteout.count
+    // Another process may start in the same tick of the clock, one of another PID namespace with the same number.
+    var r = -Int(EEXIST)
+    var tries: UInt64 = 0
+    while r == -Int(EEXIST), tries < 256 {
+      whiteout.count = length
+      try whiteout.append(hex: lx_realtime_ns())
+      try whiteout.append(dot)
+      try whiteout.append(hex: UInt64(lx_getpid()) << 8 | tries)
+      r = unsafe lx_mknodat(AT_FDCWD, whiteout.cString, UInt32(S_IFCHR), 0)
+      tries += 1
+    }
     if r == -Int(EPERM) || r == -Int(EOPNOTSUPP) || r == -Int(EINVAL) {
       unsafe raw.pointee.flags |= UInt32(OVL_XATTR_WHITEOUTS)
       return
