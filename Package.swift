@@ -6,7 +6,7 @@ import PackageDescription
 let embedded: [SwiftSetting] = [
   .enableExperimentalFeature("Embedded"),
   .strictMemorySafety(),
-  .unsafeFlags(["-wmo", "-O"]),
+  .unsafeFlags(["-wmo", "-Osize"]),
   // Numbered steps at which a test can kill the process.
   .define("OVERLOCK_STEPS", .when(configuration: .debug)),
 ]

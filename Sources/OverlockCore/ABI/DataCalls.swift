@@ -1,6 +1,7 @@
 import CLinux
 
 @c(ovl_data_is_here)
+@_optimize(speed)
 public func ovlDataIsHere(_ fd: Int32) -> Int32 {
   if Confinement.isOn { return 1 }
   var entry = DescriptorTable.entry(fd)
@@ -21,18 +22,21 @@ public func ovlDataIsHere(_ fd: Int32) -> Int32 {
 }
 
 @c(ovl_data)
+@_optimize(speed)
 public func ovlData(_ call: UnsafeMutablePointer<ovl_data_call>?) -> Int {
   guard let call = unsafe call else { return -Int(EFAULT) }
   return bordered { () throws(Errno) in unsafe try DataCall.run(call) }
 }
 
 @c(ovl_data_apart)
+@_optimize(speed)
 public func ovlDataApart(_ call: UnsafeMutableRawPointer?) {
   guard let call = unsafe call else { return }
   unsafe DataCall.performApart(call.assumingMemoryBound(to: ovl_data_call.self))
 }
 
 @c(ovl_synchronize)
+@_optimize(speed)
 public func ovlSynchronize(_ fd: Int32, _ number: Int) -> Int {
   bordered { () throws(Errno) in try Synchronize.run(fd, number) }
 }

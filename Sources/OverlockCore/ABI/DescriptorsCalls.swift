@@ -1,15 +1,18 @@
 import CLinux
 
 @c(ovl_fd_received)
+@_optimize(speed)
 public func ovlFDReceived(_ fd: Int32) { DescriptorTable.noteStrange(fd) }
 
 @c(ovl_fd_closing)
+@_optimize(speed)
 public func ovlFDClosing(_ fd: Int32) {
   Watches.closing(fd)
   DescriptorTable.forget(fd)
 }
 
 @c(ovl_fd_closing_range)
+@_optimize(speed)
 public func ovlFDClosingRange(_ first: UInt32, _ last: UInt32) {
   var fd = first
   while fd <= last, fd < ovl_fd_limit() {
@@ -20,15 +23,18 @@ public func ovlFDClosingRange(_ first: UInt32, _ last: UInt32) {
 }
 
 @c(ovl_fd_duplicated)
+@_optimize(speed)
 public func ovlFDDuplicated(_ from: Int32, _ to: Int32) {
   DescriptorTable.copy(from: from, to: to)
   Watches.copied(to)
 }
 
 @c(ovl_fd_outside)
+@_optimize(speed)
 public func ovlFDOutside(_ fd: Int32) { if fd >= 0 { DescriptorTable.set(fd, .plain) } }
 
 @c(ovl_fd_is_lower)
+@_optimize(speed)
 public func ovlFDIsLower(_ fd: Int32) -> Int32 {
   let known = DescriptorTable.entry(fd)
   let entry = known.isKnown ? known : DescriptorObject.identify(fd)
@@ -36,6 +42,7 @@ public func ovlFDIsLower(_ fd: Int32) -> Int32 {
 }
 
 @c(ovl_locate_fs_fd)
+@_optimize(speed)
 public func ovlLocateFSFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32) -> Int {
   guard let p = unsafe p else { return passResult }
   unsafe p.pointee.block = 0
@@ -54,6 +61,7 @@ public func ovlLocateFSFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32) -> 
 }
 
 /// The overlay and node of a descriptor for what stat says; nil where the kernel's answer is right.
+@_optimize(speed)
 private func subject(_ fd: Int32, _ device: UInt64, _ mode: UInt32) -> (Overlay, Node)? {
   var entry = DescriptorTable.entry(fd)
   if !entry.isKnown {
@@ -76,6 +84,7 @@ private enum Answer { case own, removed, copied }
 
 /// Whether a descriptor's own attributes are right, are those of an object without a name, or were replaced by
 /// `showCopy`, which finds the copy's real path in `real2`.
+@_optimize(speed)
 private func nameOrCopy(
   _ fd: Int32, _ entry: DescriptorTable.Entry,
   _ showCopy: (Overlay, Node, Scratch) throws(Errno) -> Void
@@ -99,6 +108,7 @@ private func nameOrCopy(
 }
 
 @c(ovl_fd_fix_stat)
+@_optimize(speed)
 public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   guard let st = unsafe st else { return }
   let entry = DescriptorTable.entry(fd)
@@ -115,6 +125,7 @@ public func ovlFDFixStat(_ fd: Int32, _ st: UnsafeMutablePointer<stat>?) {
   unsafe fix(fd, overlay, node, &st.pointee)
 }
 
+@_optimize(speed)
 private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat) {
   st.device = overlay.device
   if node.has(Node.removed) { st.links = 0 }
@@ -161,6 +172,7 @@ private func fix(_ fd: Int32, _ overlay: Overlay, _ node: Node, _ st: inout stat
 }
 
 @c(ovl_fd_fix_statx)
+@_optimize(speed)
 public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
   guard let buffer = unsafe buffer else { return }
   let mode = unsafe UInt32(buffer.load(fromByteOffset: 28, as: UInt16.self))
@@ -201,6 +213,7 @@ public func ovlFDFixStatx(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?) {
 }
 
 /// struct statx_timestamp.
+@_optimize(speed)
 private func store(_ time: timespec, _ field: UnsafeMutableRawPointer) {
   unsafe field.storeBytes(of: Int64(time.tv_sec), as: Int64.self)
   unsafe field.storeBytes(
@@ -208,6 +221,7 @@ private func store(_ time: timespec, _ field: UnsafeMutableRawPointer) {
 }
 
 @c(ovl_listing_of)
+@_optimize(speed)
 public func ovlListingOf(_ fd: Int32, _ error: UnsafeMutablePointer<Int>?)
   -> UnsafeMutablePointer<ovl_listing>?
 {
@@ -221,6 +235,7 @@ public func ovlListingOf(_ fd: Int32, _ error: UnsafeMutablePointer<Int>?)
 }
 
 @c(ovl_hides)
+@_optimize(speed)
 public func ovlHides(_ fd: Int32, _ name: UnsafePointer<CChar>?) -> Int32 {
   guard let name = unsafe name else { return 0 }
   let entry = DescriptorTable.entry(fd)
@@ -230,9 +245,11 @@ public func ovlHides(_ fd: Int32, _ name: UnsafePointer<CChar>?) -> Int32 {
 }
 
 @c(ovl_listing_drop)
+@_optimize(speed)
 public func ovlListingDrop(_ fd: Int32) { Listing.outdate(fd) }
 
 @c(ovl_getdents64)
+@_optimize(speed)
 public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ size: Int) -> Int {
   bordered { () throws(Errno) in
     guard let listing = unsafe try Listing.of(fd) else { return passResult }
@@ -258,6 +275,7 @@ public func ovlGetdents64(_ fd: Int32, _ buffer: UnsafeMutableRawPointer?, _ siz
 }
 
 @c(ovl_dir_seek)
+@_optimize(speed)
 public func ovlDirSeek(_ fd: Int32, _ offset: off_t, _ whence: Int32) -> Int {
   let entry = DescriptorTable.entry(fd)
   guard entry.isOurs, entry.isDirectory else { return passResult }

@@ -1,6 +1,7 @@
 import CLinux
 
 @c(ovl_lock_course)
+@_optimize(speed)
 public func ovlLockCourse(
   _ fd: Int32, _ command: Int32, _ seen: UnsafeMutablePointer<ovl_lock_seen>?
 ) -> Int32 {
@@ -15,6 +16,7 @@ public func ovlLockCourse(
 }
 
 @c(ovl_lock_verify)
+@_optimize(speed)
 public func ovlLockVerify(
   _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?
 ) -> Int {
@@ -29,6 +31,7 @@ public func ovlLockVerify(
 }
 
 @c(ovl_lock_refusal)
+@_optimize(speed)
 public func ovlLockRefusal(
   _ workdir: UnsafeMutablePointer<UnsafePointer<CChar>?>?,
   _ reason: UnsafeMutablePointer<UnsafePointer<CChar>?>?
@@ -41,6 +44,7 @@ public func ovlLockRefusal(
 }
 
 @c(ovl_lock_across)
+@_optimize(speed)
 public func ovlLockAcross(
   _ fd: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?,
   _ wait: UnsafeMutablePointer<ovl_lock_wait>?
@@ -53,6 +57,7 @@ public func ovlLockAcross(
 }
 
 @c(ovl_lease)
+@_optimize(speed)
 public func ovlLease(_ fd: Int32, _ type: Int) -> Int {
   bordered { () throws(Errno) in try Leases.take(fd, type) ?? passResult }
 }

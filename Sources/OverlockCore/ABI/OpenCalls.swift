@@ -1,6 +1,7 @@
 import CLinux
 
 @c(ovl_open)
+@_optimize(speed)
 public func ovlOpen(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: Int32, _ mode: mode_t, _ resolve: UInt64
 ) -> Int {

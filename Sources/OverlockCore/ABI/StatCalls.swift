@@ -3,6 +3,7 @@ import CLinux
 /// stat and its kin, by path.
 
 @c(ovl_stat)
+@_optimize(speed)
 public func ovlStat(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ st: UnsafeMutablePointer<stat>?, _ flags: Int32
 ) -> Int {
@@ -32,6 +33,7 @@ public func ovlStat(
 
 /// What the kernel's answer on the warm path means; nil: look again, the slow way.
 @inline(__always)
+@_optimize(speed)
 private func warm(
   _ p: UnsafeMutablePointer<ovl_path>, _ fast: inout FastPath, _ r: Int,
   _ st: UnsafeMutablePointer<stat>, _ at: Int32, _ real: UnsafePointer<CChar>, _ follow: Bool
@@ -94,6 +96,7 @@ func existing(_ location: Location) throws(Errno) -> Node {
 }
 
 @c(ovl_statx)
+@_optimize(speed)
 public func ovlStatx(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ flags: Int32, _ mask: UInt32,
   _ buffer: UnsafeMutableRawPointer?
@@ -142,6 +145,7 @@ public func ovlStatx(
 }
 
 /// As `warm`.
+@_optimize(speed)
 private func warmStatx(
   _ fast: inout FastPath, _ r: Int, _ buffer: UnsafeMutableRawPointer,
   _ real: UnsafePointer<CChar>, _ follow: Bool
@@ -181,6 +185,7 @@ func fixStatx(
 }
 
 @c(ovl_access)
+@_optimize(speed)
 public func ovlAccess(
   _ dirfd: Int32, _ path: UnsafePointer<CChar>?, _ mode: Int32, _ flags: Int32
 ) -> Int {

@@ -41,6 +41,7 @@ extension Overlay {
   ///   - merge: left standing at the directory, if the result is one; at its parent otherwise.
   /// - Returns: `scratch.real2` holds the real path of what was found (upper or lower).
   /// - Errors: EACCES, ENAMETOOLONG, ELOOP (too many redirects), as a layer answered.
+  @_optimize(speed)
   func lookup(
     _ rel: PathView, _ scratch: Scratch, wantBelow: Bool = false, fresh: Bool = false,
     merge: inout Merge

@@ -4,6 +4,7 @@ import CLinux
 /// directory they work inside one file system, so here they do as far as one kernel call can do them;
 /// else EXDEV, for which every program that moves files is prepared.
 enum CrossBorder {
+  @_optimize(speed)
   static func rename(_ from: Location, _ to: Location, flags: UInt32, _ s: Scratch)
     throws(Errno) -> Int
   {
@@ -47,6 +48,7 @@ enum CrossBorder {
   }
 
   /// Whether a name outside is on another file system than the directory that the overlay covers.
+  @_optimize(speed)
   private static func isElsewhere(_ location: Location, _ overlay: Overlay, _ s: Scratch)
     throws(Errno) -> Bool
   {
@@ -62,6 +64,7 @@ enum CrossBorder {
     return parent.device != target.device
   }
 
+  @_optimize(speed)
   private static func exists(_ location: Location) throws(Errno) -> Bool {
     if location.overlay >= 0 { return location.lookup.node.kind != .none }
     var st = stat()
@@ -72,6 +75,7 @@ enum CrossBorder {
     return true
   }
 
+  @_optimize(speed)
   static func link(_ from: Location, _ to: Location, flags: Int32, _ s: Scratch)
     throws(Errno) -> Int
   {
@@ -94,6 +98,7 @@ enum CrossBorder {
 
 extension Overlay {
   /// Moves a file from outside to a name of the merged tree, replacing what is there.
+  @_optimize(speed)
   func receive(_ rel: PathView, from: UnsafePointer<CChar>) throws(Errno) {
     try withScratch { (s) throws(Errno) in
       var merge = Merge(self, s)

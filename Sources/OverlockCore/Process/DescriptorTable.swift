@@ -11,6 +11,7 @@ enum DescriptorTable {
     var word: UInt64
     var ino: UInt64
 
+    @_optimize(speed)
     @inline(__always) func has(_ flag: UInt32) -> Bool { word & UInt64(flag) != 0 }
     @inline(__always) var isKnown: Bool { has(OVL_FD_KNOWN) }
     @inline(__always) var isOurs: Bool { has(OVL_FD_OURS) }
@@ -38,6 +39,7 @@ enum DescriptorTable {
   }
 
   @inline(__always)
+  @_optimize(speed)
   static func raw(_ fd: Int32) -> UnsafeMutablePointer<ovl_fd>? {
     guard fd >= 0 else { return nil }
     guard fd < Int32(OVL_TABLE_FDS) else { return unsafe ovl_far_fd(fd, 0) }
@@ -47,16 +49,19 @@ enum DescriptorTable {
 
   /// The same for what is about to be noted of it.
   @inline(__always)
+  @_optimize(speed)
   static func made(_ fd: Int32) -> UnsafeMutablePointer<ovl_fd>? {
     fd < Int32(OVL_TABLE_FDS) ? unsafe raw(fd) : unsafe ovl_far_fd(fd, 1)
   }
 
+  @_optimize(speed)
   @inline(__always) static func entry(_ fd: Int32) -> Entry {
     guard let raw = unsafe raw(fd) else { return .unknown }
     return unsafe Entry(word: at_load64(&raw.pointee.word), ino: at_relaxed64(&raw.pointee.ino))
   }
 
   /// - Parameter seen: of a lower file: the count of copy-ups under which it was found, plus one.
+  @_optimize(speed)
   @inline(__always) static func set(_ fd: Int32, _ entry: Entry, seen: UInt64 = 0) {
     guard let raw = unsafe made(fd) else { return }
     var entry = entry
@@ -69,6 +74,7 @@ enum DescriptorTable {
   }
 
   /// Forgets a descriptor that is about to go away.
+  @_optimize(speed)
   @inline(__always) static func forget(_ fd: Int32) {
     guard let raw = unsafe raw(fd) else { return }
     if unsafe at_relaxed64(&raw.pointee.word) == 0 { return }
@@ -82,6 +88,7 @@ enum DescriptorTable {
   }
 
   /// Notes that a descriptor came from somebody else, if nothing is known of it.
+  @_optimize(speed)
   static func noteStrange(_ fd: Int32) {
     guard let raw = unsafe raw(fd), unsafe at_load64(&raw.pointee.word) == 0 else { return }
     if Loan.isActive { return }
@@ -89,6 +96,7 @@ enum DescriptorTable {
   }
 
   /// A copy made by dup and its like.
+  @_optimize(speed)
   static func copy(from: Int32, to: Int32) {
     if from == to { return }
     let entry = entry(from)
@@ -110,6 +118,7 @@ enum DescriptorTable {
   }
 
   /// Where the directory open at a small descriptor is remembered.
+  @_optimize(speed)
   @inline(__always) static func place(_ fd: Int32) -> UnsafeMutablePointer<ovl_place>? {
     guard fd >= 0, fd < Int32(OVL_SLOT_FDS), unsafe ovl_self()!.pointee.slots != nil else {
       return nil
@@ -118,6 +127,7 @@ enum DescriptorTable {
   }
 
   /// Notes where a directory is. `overlay` -1: outside, `path` absolute.
+  @_optimize(speed)
   static func setSlot(
     _ fd: Int32, overlay: Int, epoch: UInt64, layer: Int, direct: Bool, _ path: PathView
   ) {
@@ -131,6 +141,7 @@ enum DescriptorTable {
   /// Where the directory open at fd is, if that is known and still true. Writes the path.
   ///
   /// - Parameter stale: also if directories were renamed or removed since.
+  @_optimize(speed)
   static func slot(
     _ fd: Int32, into path: inout PathBuffer, stale: Bool = false
   ) throws(Errno) -> (overlay: Int, layer: Int)? {

@@ -35,6 +35,7 @@ import CLinux
   @inline(__always) var isKnown: Bool { node.kind != .unknown }
 
   @inline(__always)
+  @_optimize(speed)
   static func find(
     _ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32, _ path: UnsafePointer<CChar>
   ) -> FastPath {
@@ -72,6 +73,7 @@ import CLinux
     grand = hash
   }
 
+  @_optimize(speed)
   @inline(__always) private mutating func enter(_ empty: PathHash) {
     hash = empty
     directory = empty
@@ -80,6 +82,7 @@ import CLinux
 
   /// Whether the text is the target or lies below it.
   @inline(__always)
+  @_optimize(speed)
   private static func startsWith(_ text: UnsafePointer<UInt8>, _ target: PathView) -> Bool {
     let n = target.count
     // Reading past the text's end is harmless on the page where it ends.
@@ -93,6 +96,7 @@ import CLinux
 
   /// With several overlays: the innermost whose target the text starts with, unless another target
   /// lies below it.
+  @_optimize(speed)
   private static func among(_ text: UnsafePointer<UInt8>) -> Overlay? {
     for i in 0..<Overlay.count {
       let overlay = Overlay(index: i)
@@ -101,6 +105,7 @@ import CLinux
     return nil
   }
 
+  @_optimize(speed)
   private static func hasInner(_ overlay: Overlay) -> Bool {
     for i in 0..<Overlay.count {
       let other = Overlay(index: i)
@@ -112,6 +117,7 @@ import CLinux
   }
 
   /// Reads and hashes the components from `start`. False: something that wants a walk.
+  @_optimize(speed)
   @inline(__always) private mutating func read() -> Bool {
     var i = start
     if unsafe text[i] == slash {
@@ -148,6 +154,7 @@ import CLinux
   }
 
   /// Asks the cache: the directory first, since one that a single layer has answers for all in it.
+  @_optimize(speed)
   @inline(__always) private mutating func lookUp() {
     if hash == overlay.emptyHash {
       node = overlay.rootNode
@@ -181,6 +188,7 @@ import CLinux
   }
 
   /// Asks the cache for the name itself, where only its directory is known so far.
+  @_optimize(speed)
   @inline(__always) mutating func refine() {
     guard !isKnown, let found = overlay.cachedNode(hash: hash, directory: directory),
       found.kind != .none, found.layer == node.layer,
@@ -190,6 +198,7 @@ import CLinux
   }
 
   /// A path relative to the working directory or a descriptor.
+  @_optimize(speed)
   private mutating func relative(_ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32) {
     let known: Place?
     if dirfd == AT_FDCWD {
@@ -220,6 +229,7 @@ import CLinux
   }
 
   /// Outside, as written; whether links lead inside is another question (`Outside`).
+  @_optimize(speed)
   private mutating func finishOutside(_ p: UnsafeMutablePointer<ovl_path>) {
     if before < 0 {
       guard read() else { return }
@@ -235,6 +245,7 @@ import CLinux
 
   /// The canonical path, contiguous: relative to the target, or absolute when outside. nil: the working
   /// directory has changed meanwhile.
+  @_optimize(speed)
   func path(_ p: UnsafeMutablePointer<ovl_path>) -> PathView? {
     let small = unsafe FastPath.base(p)
     let room = unsafe Int(ovl_self()!.pointee.longest_layer) + 1
@@ -261,6 +272,7 @@ import CLinux
   /// The program's own words are right where the layer is the target, or has the very directory that
   /// they are relative to.
   @inline(__always)
+  @_optimize(speed)
   func at(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> (Int32, UnsafePointer<CChar>)? {
     if let place, place.isDirect, place.layer == layer, end > 0 {
       return unsafe (dirfd, UnsafeRawPointer(text).assumingMemoryBound(to: CChar.self))
@@ -271,6 +283,7 @@ import CLinux
 
   /// The real path in a layer, from the root or the working directory.
   @inline(__always)
+  @_optimize(speed)
   func real(_ p: UnsafeMutablePointer<ovl_path>, layer: Int) -> UnsafePointer<CChar>? {
     let root = overlay.layerPath(layer)
     if before < 0, !trailing, start > 0, root.count == overlay.target.count,
@@ -281,6 +294,7 @@ import CLinux
     return unsafe assemble(p, root)
   }
 
+  @_optimize(speed)
   private func assemble(_ p: UnsafeMutablePointer<ovl_path>, _ root: PathView)
     -> UnsafePointer<CChar>?
   {
@@ -311,6 +325,7 @@ import CLinux
   }
 
   @inline(__always)
+  @_optimize(speed)
   static func base(_ p: UnsafeMutablePointer<ovl_path>) -> UnsafeMutablePointer<UInt8> {
     unsafe ovl_path_small(p)
   }

@@ -2,12 +2,15 @@ import CLinux
 
 /// open(2) in the merged tree.
 enum Open {
+  @_optimize(speed)
   private static func writes(_ flags: Int32) -> Bool {
     flags & O_PATH == 0 && (flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0)
   }
 
+  @_optimize(speed)
   private static func isTemporary(_ flags: Int32) -> Bool { flags & O_TMPFILE == O_TMPFILE }
 
+  @_optimize(speed)
   static func open(
     _ p: UnsafeMutablePointer<ovl_path>, _ dirfd: Int32, _ path: UnsafePointer<CChar>,
     _ flags: Int32, _ mode: UInt32, resolve: UInt64
@@ -54,6 +57,7 @@ enum Open {
   /// Opens a real path on which no link may be followed. openat2 says so without leaving O_NOFOLLOW
   /// among the flags that F_GETFL shows; it refuses what open(2) ignores, so that goes first.
   @inline(__always)
+  @_optimize(speed)
   static func openReal(
     _ dirfd: Int32, _ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: UInt32
   ) -> Int {
@@ -77,6 +81,7 @@ enum Open {
 
   /// One openat on the real path. nil: it needs more than that.
   @inline(__always)
+  @_optimize(speed)
   private static func warm(
     _ p: UnsafeMutablePointer<ovl_path>, _ fast: FastPath, _ flags: Int32, _ mode: UInt32,
     _ follow: Bool
@@ -215,12 +220,14 @@ enum Open {
     return register(made, overlay, Node(.file, layer: 0), location.path.view)
   }
 
+  @_optimize(speed)
   private static func endsInSlash(_ path: UnsafePointer<CChar>) -> Bool {
     let text = unsafe PathView(path)
     return text[text.count - 1] == slash
   }
 
   /// One try. nil: something changed or was prepared, walk again.
+  @_optimize(speed)
   private static func attempt(
     _ location: Location, _ flags: Int32, _ mode: UInt32, _ s: Scratch
   ) throws(Errno) -> Int? {
@@ -324,6 +331,7 @@ enum Open {
 
   /// The count of copy-ups under which a lower file is about to be opened, plus one; 0: it may be on its way up.
   /// As on the warm path it is read before the cache is asked, in which the lookup has left the name.
+  @_optimize(speed)
   private static func seen(_ overlay: Overlay, _ node: Node, _ rel: PathView) -> UInt64 {
     guard overlay.hasUpper, let count = overlay.registry?.copyUps, !node.has(Node.linked),
       let known = overlay.cachedNode(rel), known.kind == .file, known.layer == node.layer
@@ -332,11 +340,13 @@ enum Open {
   }
 
   /// A FIFO of a lower that was copied up, about to be opened: who opens it meets who opened it before.
+  @_optimize(speed)
   @inline(__always) private static func meets(_ node: Node, _ flags: Int32) -> Bool {
     node.layer == 0 && node.shownInode != 0 && flags & O_PATH == 0
   }
 
   /// A file of the upper that may be a program still running from the lower.
+  @_optimize(speed)
   @inline(__always) private static func mayRun(_ fast: FastPath) -> Bool {
     fast.node.shownInode != 0 && fast.overlay.registry?.saysNoneRunning != true
   }
@@ -365,6 +375,7 @@ enum Open {
 
   /// open(2) gives the lowest free number; a descriptor of ours held a lower one while the file was
   /// opened.
+  @_optimize(speed)
   static func lowest(_ made: Int, _ flags: Int32) -> Int {
     let fd = Int32(truncatingIfNeeded: made)
     let copy = lx_fcntl(fd, flags & O_CLOEXEC != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0)
@@ -375,6 +386,7 @@ enum Open {
   }
 
   /// - Parameter seen: of a lower file: see `seen(_:_:_:)`.
+  @_optimize(speed)
   private static func register(
     _ result: Int, _ overlay: Overlay, _ node: Node, _ rel: PathView, seen: UInt64 = 0
   ) -> Int {

@@ -6,6 +6,7 @@ import CLinux
 /// scribbled entry does not give its key back and reads as a miss: no sequence count, no lock, and a
 /// SIGKILL between two stores leaves a miss. The vintage is part of the key.
 extension Registry {
+  @_optimize(speed)
   @inline(__always) private static func fold(_ hash: PathHash, _ vintage: Vintage) -> PathHash {
     var key = hash
     key.a ^= vintage.epoch &* 0x9e37_79b9_7f4a_7c15 ^ vintage.generation
@@ -13,9 +14,11 @@ extension Registry {
     return key
   }
 
+  @_optimize(speed)
   @inline(__always) private static func rotate(_ x: UInt64) -> UInt64 { x << 23 | x >> 41 }
 
   @inline(__always)
+  @_optimize(speed)
   private func entry(_ hash: PathHash, way: Int) -> UnsafeMutablePointer<UInt64> {
     let bucket = Int(truncatingIfNeeded: hash.a >> 32) & (Registry.cacheEntries / 2 - 1)
     return unsafe word(Registry.cacheOffset + (bucket * 2 + way) * 32)
@@ -23,6 +26,7 @@ extension Registry {
 
   /// The first value of an entry, 0 for a miss. Whoever inserted it saw stable words: an entry under
   /// these very words needs no second look at them.
+  @_optimize(speed)
   @inline(__always) func cachedWord(_ name: PathHash, in directory: PathHash) -> UInt64 {
     let key = Registry.fold(name, words(directory: directory, name: name))
     var e = unsafe entry(name, way: 0)
@@ -39,6 +43,7 @@ extension Registry {
     return 0
   }
 
+  @_optimize(speed)
   @inline(__always) func cached(_ hash: PathHash, _ vintage: Vintage) -> (UInt64, UInt64)? {
     let key = Registry.fold(hash, vintage)
     for way in 0..<2 {
@@ -54,6 +59,7 @@ extension Registry {
     return nil
   }
 
+  @_optimize(speed)
   func insert(_ hash: PathHash, _ vintage: Vintage, _ v0: UInt64, _ v1: UInt64) {
     let key = Registry.fold(hash, vintage)
     // An entry of another vintage of this very name is dead: its way is the one to take. Which way

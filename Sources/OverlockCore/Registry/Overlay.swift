@@ -21,10 +21,13 @@ import CLinux
   }
   @inline(__always) var work: PathView { unsafe view(raw.pointee.work, raw.pointee.work_length) }
   @inline(__always) var layerCount: Int { unsafe Int(raw.pointee.layer_count) }
+  @_optimize(speed)
   @inline(__always) func has(_ flag: Int32) -> Bool {
     unsafe raw.pointee.flags & UInt32(bitPattern: flag) != 0
   }
+  @_optimize(speed)
   @inline(__always) func has(_ flag: UInt32) -> Bool { unsafe raw.pointee.flags & flag != 0 }
+  @_optimize(speed)
   func hasFileWhiteouts(_ layer: Int) -> Bool {
     unsafe raw.pointee.layers[layer].flags & UInt32(OVL_LAYER_FILE_WHITEOUTS) != 0
   }
@@ -38,14 +41,17 @@ import CLinux
       sole: raw.pointee.sole)
   }
 
+  @_optimize(speed)
   @inline(__always) func layerPath(_ layer: Int) -> PathView {
     unsafe view(raw.pointee.layers[layer].path, raw.pointee.layers[layer].length)
   }
+  @_optimize(speed)
   @inline(__always) func layerDevice(_ layer: Int) -> UInt64 {
     unsafe raw.pointee.layers[layer].device
   }
 
   /// The inode number that the program sees for an object of a layer.
+  @_optimize(speed)
   @inline(__always) func shownInode(_ ino: UInt64, layer: Int) -> UInt64 {
     unsafe ino | raw.pointee.layers[layer].ino_high
   }
@@ -55,6 +61,7 @@ import CLinux
   }
 
   @inline(__always)
+  @_optimize(speed)
   private func view(_ p: UnsafePointer<CChar>?, _ n: UInt32) -> PathView {
     unsafe PathView(
       UnsafeRawPointer(p!).assumingMemoryBound(to: UInt8.self), Int(n))
