@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -164,6 +166,7 @@ static void told(const char *name) {
     int instance = inotify_init1(0);
     must(instance >= 0 && inotify_add_watch(instance, ".", IN_MODIFY) > 0, "watch .");
     if ((partner = fork()) == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
       char events[4096];
       while (read(instance, events, sizeof events) > 0) must(write(pong[1], &byte, 1) == 1, "partner");
       _exit(0);
