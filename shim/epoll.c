@@ -139,10 +139,18 @@ static int settle(int epoll, struct epoll_event *events, int count) {
   return count;
 }
 
+static int none_kept(void) { return __atomic_load_n(&ovl_watching.keeps, __ATOMIC_SEQ_CST) == 0; }
+
 static void raise_kept(void) {
+  if (none_kept()) return;
   const int reach = (int)__atomic_load_n(&ovl_watching.reach, __ATOMIC_RELAXED);
-  for (int fd = 0; fd < reach; fd++)
-    if (ovl_fd_watches(fd) && ovl_watch_keeps(fd)) ovl_watch_raise(fd);
+  /* Before the look: what is kept from now on is noted again. */
+  __atomic_store_n(&ovl_watching.keeps, 0, __ATOMIC_SEQ_CST);
+  for (int fd = 0; fd < reach; fd++) {
+    if (!ovl_fd_watches(fd) || !ovl_watch_keeps(fd)) continue;
+    lx_note_kept();
+    ovl_watch_raise(fd);
+  }
 }
 
 /* Looks at what is due. Returns when the next look is, -1: never. */
@@ -204,7 +212,25 @@ __attribute__((noinline)) static int wait_for(const struct epoll_call *call, con
   return 0;
 }
 
+/* The usual wait: nothing is kept, nothing is looked for, and what is told is of other descriptors. Returns -1 with
+ * `again` set if there was nothing for the program. Not for a wait with an end, whose time would have to be taken. */
+static inline int wait_plainly(const struct epoll_call *call, int timeout, int *again) {
+  *again = timeout > 0 || ovl_has_polled() || !none_kept();
+  if (*again) return -1;
+  const int before = errno;
+  int r = call->mask == NULL ? NEXT(epoll_wait)(call->epoll, call->events, call->most, timeout)
+                             : NEXT(epoll_pwait)(call->epoll, call->events, call->most, timeout, call->mask);
+  if (r <= 0) return r;
+  r = settle(call->epoll, call->events, r);
+  ovl_set_errno(before);
+  *again = r == 0 && timeout < 0;
+  return r;
+}
+
 static int wait_ms(const struct epoll_call *call, int timeout) {
+  int again;
+  const int r = wait_plainly(call, timeout, &again);
+  if (!again) return r;
   const struct timespec t = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
   return wait_for(call, timeout < 0 ? NULL : &t);
 }

@@ -171,6 +171,7 @@ struct ovl_watch_list {
 struct ovl_watching {
   uint32_t reach; /* one more than the highest descriptor of such an instance; 0: there is none */
   uint32_t polled; /* 1: some instance has a watch whose changes are looked for */
+  uint32_t keeps; /* 0: no instance keeps events for its next read */
   char *tables;   /* NULL before the first watch */
   struct ovl_watch_list lists[OVL_MAX_OVERLAYS];
 };

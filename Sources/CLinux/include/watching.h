@@ -28,6 +28,7 @@ static inline int lx_set_once(char **pointer, char *value) {
                                      __ATOMIC_ACQUIRE);
 }
 static inline struct ovl_watching *ovl_watching_now(void) { return &ovl_watching; }
+static inline void lx_note_kept(void) { __atomic_store_n(&ovl_watching.keeps, 1, __ATOMIC_SEQ_CST); }
 static inline struct ovl_watch_list *ovl_watch_list_at(long index) {
   return &ovl_watching.lists[index];
 }

@@ -162,6 +162,7 @@ import CLinux
     nonmutating set {
       if newValue == 0 { keptStart = 0 }
       unsafe at_store64(used + 4, UInt64(newValue))
+      if newValue != 0 { lx_note_kept() }
     }
   }
   /// Where the first of them is.
