@@ -212,39 +212,42 @@ __attribute__((noinline)) static int wait_for(const struct epoll_call *call, con
   return 0;
 }
 
-/* The usual wait: nothing is kept, nothing is looked for, and what is told is of other descriptors. Returns -1 with
- * `again` set if there was nothing for the program. Not for a wait with an end, whose time would have to be taken. */
-static inline int wait_plainly(const struct epoll_call *call, int timeout, int *again) {
-  *again = timeout > 0 || ovl_has_polled() || !none_kept();
-  if (*again) return -1;
-  const int before = errno;
-  int r = call->mask == NULL ? NEXT(epoll_wait)(call->epoll, call->events, call->most, timeout)
-                             : NEXT(epoll_pwait)(call->epoll, call->events, call->most, timeout, call->mask);
-  if (r <= 0) return r;
-  r = settle(call->epoll, call->events, r);
-  ovl_set_errno(before);
-  *again = r == 0 && timeout < 0;
-  return r;
-}
+/* The usual wait: nothing is kept, nothing is looked for. Of one with an end the time would have to be taken. */
+static inline int is_usual(int timeout) { return timeout <= 0 && !ovl_has_polled() && none_kept(); }
 
-static int wait_ms(const struct epoll_call *call, int timeout) {
-  int again;
-  const int r = wait_plainly(call, timeout, &again);
-  if (!again) return r;
+__attribute__((noinline)) static int wait_ms(const struct epoll_call *call, int timeout) {
   const struct timespec t = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
   return wait_for(call, timeout < 0 ? NULL : &t);
 }
 
+/* After a usual wait that told something: what is the program's of it, or the wait goes on. */
+__attribute__((noinline)) static int told(const struct epoll_call *call, int count, int timeout) {
+  const int before = errno;
+  const int r = settle(call->epoll, call->events, count);
+  ovl_set_errno(before);
+  return r == 0 && timeout < 0 ? wait_ms(call, timeout) : r;
+}
+
 HOOKED(int, epoll_wait, int epoll, struct epoll_event *events, int most, int timeout) {
   if (!ovl_has_watches()) TAIL_CALL NEXT(epoll_wait)(epoll, events, most, timeout);
+  int r = 0;
+  if (is_usual(timeout)) {
+    r = NEXT(epoll_wait)(epoll, events, most, timeout);
+    if (r <= 0) return r;
+  }
   const struct epoll_call call = {.epoll = epoll, .most = most, .events = events};
-  return wait_ms(&call, timeout);
+  return r > 0 ? told(&call, r, timeout) : wait_ms(&call, timeout);
 }
 
 HOOKED(int, epoll_pwait, int epoll, struct epoll_event *events, int most, int timeout, const sigset_t *mask) {
   if (!ovl_has_watches()) TAIL_CALL NEXT(epoll_pwait)(epoll, events, most, timeout, mask);
+  int r = 0;
+  if (is_usual(timeout)) {
+    r = NEXT(epoll_pwait)(epoll, events, most, timeout, mask);
+    if (r <= 0) return r;
+  }
   const struct epoll_call call = {.epoll = epoll, .most = most, .events = events, .mask = mask};
-  return wait_ms(&call, timeout);
+  return r > 0 ? told(&call, r, timeout) : wait_ms(&call, timeout);
 }
 
 /* A time that the kernel refuses is its to refuse. */
