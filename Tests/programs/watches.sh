@@ -91,19 +91,34 @@ wait $tail || true
 cat "$OUT/printed"
 BODY
 
+# Starts a watcher of $1 in the overlay; `told WHAT` prints what it saw since the last, `told_end` ends it.
+told_of() { # NAME [MASK]
+  coproc WATCHER { in_overlay "$PYTHON" "$AUX/watching.py" serve "$@"; }
+  watcher=$WATCHER_PID
+  exec {answers}<&"${WATCHER[0]}" {questions}>&"${WATCHER[1]}"
+  told set >/dev/null
+}
+told() {
+  local line
+  echo >&"$questions"
+  IFS= read -r line <&"$answers"
+  echo "$1: $line"
+}
+told_end() {
+  echo end >&"$questions"
+  wait "$watcher"
+  exec {questions}>&- {answers}<&-
+}
+expect_told() { # NAME EXPECTED, lines joined by |
+  local got
+  got=$(paste -sd'|' "$SCRATCH/told")
+  if [[ $got == "$2" ]]; then pass "$1"; else fail "$1" "expected $2 got $got"; fi
+}
+
 name="a direct change of the lower is seen until the file is copied up"
 if needs_overlock "$name"; then
   place
-  coproc WATCHER { in_overlay "$PYTHON" "$AUX/watching.py" serve README; }
-  watcher=$WATCHER_PID
-  exec {answers}<&"${WATCHER[0]}" {questions}>&"${WATCHER[1]}"
-  told() { # WHAT: what the watcher saw since the last
-    local line
-    echo >&"$questions"
-    IFS= read -r line <&"$answers"
-    echo "$1: $line"
-  }
-  told set >/dev/null
+  told_of README
   {
     echo direct >>"$T/README"
     told directly
@@ -114,12 +129,70 @@ if needs_overlock "$name"; then
     in_overlay sh -c 'echo more >>README'
     told overlay
   } >"$SCRATCH/told"
-  echo end >&"$questions"
-  wait "$watcher"
-  exec {questions}>&- {answers}<&-
-  want="directly: OPEN MODIFY CLOSE_WRITE|overlay: ATTRIB|hidden: |overlay: OPEN MODIFY CLOSE_WRITE"
-  got=$(paste -sd'|' "$SCRATCH/told")
-  if [[ $got == "$want" ]]; then pass "$name"; else fail "$name" "expected $want got $got"; fi
+  told_end
+  expect_told "$name" "directly: OPEN MODIFY CLOSE_WRITE|overlay: ATTRIB|hidden: |overlay: OPEN MODIFY CLOSE_WRITE"
+fi
+
+name="direct changes in a lower directory are seen of names that nothing above has"
+if needs_overlock "$name"; then
+  place
+  # MODIFY, ATTRIB, CREATE, DELETE, MOVED_FROM, MOVED_TO
+  told_of src 0x3c6
+  {
+    echo direct >>"$T/src/u1.c"
+    told directly
+    echo new >"$T/src/new"
+    mv "$T/src/new" "$T/src/newer"
+    rm "$T/src/newer"
+    told directly
+    in_overlay sh -c 'echo more >>src/u1.c; rm src/u2.c; mv src/u3.c src/u30.c'
+    told overlay
+    echo direct >>"$T/src/u1.c"
+    rm "$T/src/u2.c"
+    echo direct >>"$T/src/u3.c"
+    rm "$T/src/u1.c"
+    told hidden
+    in_overlay sh -c 'echo anew >src/u2.c'
+    told overlay
+    echo direct >>"$T/src/u4.c"
+    told directly
+  } >"$SCRATCH/told"
+  told_end
+  expect_told "$name" "directly: MODIFY|u1.c|directly: CREATE|new MODIFY|new MOVED_FROM|new MOVED_TO|newer\
+ DELETE|newer|overlay: MODIFY|u1.c DELETE|u2.c MOVED_FROM|u3.c MOVED_TO|u30.c|hidden: |overlay: CREATE|u2.c\
+ MODIFY|u2.c|directly: MODIFY|u4.c"
+fi
+
+name="two overlays over one lower: each shows its watcher what it shows"
+if needs_overlock "$name"; then
+  place
+  second="lowerdir=$LOWER,upperdir=$SCRATCH/upper2,workdir=$SCRATCH/work2,target=$T"
+  rm -rf "$SCRATCH/upper2" "$SCRATCH/work2"
+  mkdir "$SCRATCH/upper2" "$SCRATCH/work2"
+  first=("${OVERLAYS[@]}")
+  in_second() (
+    OVERLAYS=("$second")
+    in_overlay "$@"
+  )
+  OVERLAYS=("$second")
+  told_of src 0x3c6
+  OVERLAYS=("${first[@]}")
+  {
+    in_overlay sh -c 'echo more >>src/u1.c; rm src/u2.c'
+    told "the other overlay"
+    echo direct >>"$T/src/u1.c"
+    told directly
+    in_second sh -c 'rm src/u1.c; mkdir src/u1.c'
+    told overlay
+    in_overlay sh -c 'rm src/u1.c'
+    rm "$T/src/u1.c"
+    told hidden
+    rm "$T/src/u2.c"
+    told directly
+  } >"$SCRATCH/told"
+  told_end
+  expect_told "$name" "the other overlay: |directly: MODIFY|u1.c|overlay: DELETE|u1.c CREATE|u1.c|hidden: |\
+directly: DELETE|u2.c"
 fi
 
 name="nothing is left of watches that nobody has"

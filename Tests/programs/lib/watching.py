@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 EVENTS = {1: "ACCESS", 2: "MODIFY", 4: "ATTRIB", 8: "CLOSE_WRITE", 16: "CLOSE_NOWRITE", 32: "OPEN",
-          0x400: "DELETE_SELF", 0x800: "MOVE_SELF", 0x4000: "OVERFLOW", 0x8000: "IGNORED"}
+          0x40: "MOVED_FROM", 0x80: "MOVED_TO", 0x100: "CREATE", 0x200: "DELETE", 0x400: "DELETE_SELF", 0x800: "MOVE_SELF", 0x4000: "OVERFLOW", 0x8000: "IGNORED"}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -40,8 +40,9 @@ def parse(data):
     seen, at = [], 0
     while at < len(data):
         wd, mask, _, length = struct.unpack_from("iIII", data, at)
+        name = data[at + 16:at + 16 + length].rstrip(b"\0").decode()
         at += 16 + length
-        seen.append((wd, "|".join(n for bit, n in EVENTS.items() if mask & bit)))
+        seen.append((wd, "|".join([n for bit, n in EVENTS.items() if mask & bit] + [name] * bool(name))))
     return seen
 
 
@@ -59,10 +60,10 @@ def told(*steps):
         print(step, "->", " ".join(e for _, e in w.events()))
 
 
-def serve(name):
+def serve(name, mask="0xfff"):
     """For each line of the input one with the events since the last; ends at a line "end"."""
     w = Watcher()
-    w.add(name)
+    w.add(name, int(mask, 0))
     for line in sys.stdin:
         if line == "end\n":
             break
