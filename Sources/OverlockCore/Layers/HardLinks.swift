@@ -246,6 +246,7 @@ extension Overlay {
         try self.indexPath(shown, into: &index)
         var anchor = s2.rest
         try self.anchorPath(shown, into: &anchor)
+        markers.links(index, .names)
         try self.removeAnchor(anchor)
         do throws(Errno) {
           try self.linkFromIndex(index, anchor)
@@ -262,6 +263,41 @@ extension Overlay {
         try? unsafe self.copyTimes(parent.cString, st)
       }
     }
+  }
+
+  /// The last name of a group may have gone: then its inode leaves the index. Waits for the identity's turn.
+  func dropIndex(_ shown: UInt64) {
+    try? withScratch { (s) throws(Errno) in
+      var index = s.link
+      try self.indexPath(shown, into: &index)
+      var turn: Turn? = nil
+      defer { turn?.release() }
+      // First without, since most have another name.
+      for _ in 0..<2 {
+        var st = stat()
+        let path = unsafe index.cString
+        guard unsafe lx_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0,
+          unsafe self.shownLinks(path, st.links) == 0
+        else { return }
+        if turn == nil {
+          turn = try Turn(self, s)
+          try turn?.takeIdentity(shown)
+        }
+      }
+      var markers = Markers(self)
+      markers.links(index, .names)
+      defer { markers.end() }
+      Fault.step()
+      _ = unsafe lx_unlinkat(AT_FDCWD, index.cString, 0)
+      // Descriptors of the lower object have to look again.
+      self.registry?.noteCopyUp()
+    }
+  }
+
+  /// Of a name's object, whether it may have been the last of its group: what `dropIndex` takes. 0: no.
+  func indexed(_ node: Node) -> UInt64 {
+    node.kind != .directory && node.layer == 0 && node.has(Node.linked | Node.indexed)
+      ? node.shownInode : 0
   }
 
   /// link(2). Errors: EEXIST, EPERM (a directory), EXDEV, EMLINK… as the upper answered.
@@ -353,6 +389,7 @@ extension Overlay {
     markers.name(c.rel, .names | .creation)
     // Its count of links is noted.
     markers.object(at: source.view, .attributes)
+    markers.links(source, .deletion)
     defer { markers.end() }
     var staged = c.s2.staging
     try stage(.create, turn: c.look.directory, into: &staged)

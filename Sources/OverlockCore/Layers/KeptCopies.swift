@@ -74,6 +74,9 @@ extension Overlay {
       try self.noteOrigin(shown, origin, s)
       Fault.step()
       self.registry?.noteKept()
+      var markers = Markers(self)
+      markers.links(upper, .names)
+      defer { markers.end() }
       try self.linkFromIndex(upper, kept)
       result = .kept
     }

@@ -42,7 +42,8 @@ struct Meaning {
 /// directory's would be told (docs/decisions/0020).
 ///
 /// Who watches a directory also watches its marker folder in the same instance,
-/// `workdir/overlock/markers/<inode number of the upper's directory>`. A file that is made there before the step
+/// `workdir/overlock/markers/<inode number of the upper's directory>`, and so for the file of a group of hard links,
+/// which is linked and moved by us. A file that is made there before the step
 /// and closed after it stands in the queue around the step's events, and its name says what they mean:
 ///
 ///     <number that is never used again>.<48 bits of the name's hash, 16 bits of meaning>
@@ -192,6 +193,15 @@ struct Markers {
     add(rel, nil, .own | meaning)
   }
 
+  /// The file of a group of hard links, by its path in the upper or the index, is linked or moved by us.
+  @inline(never)
+  mutating func links(_ file: PathBuffer, _ meaning: Meaning) {
+    if isSilent { return }
+    try? withScratch { (s) throws(Errno) in
+      self.add(file, nil, .own | .names | meaning, isFile: true, s)
+    }
+  }
+
   /// An object of a layer, by its real path, is opened or closed.
   @inline(never)
   mutating func object(at real: PathView, _ meaning: Meaning) {
@@ -220,12 +230,13 @@ struct Markers {
 
   @inline(never)
   private mutating func add(
-    _ directory: PathBuffer, _ name: PathView?, _ meaning: Meaning, _ s: Scratch
+    _ directory: PathBuffer, _ name: PathView?, _ meaning: Meaning, isFile: Bool = false,
+    _ s: Scratch
   ) {
     var st = stat()
     guard count < 8,
       unsafe lx_fstatat(AT_FDCWD, directory.terminated, &st, AT_SYMLINK_NOFOLLOW) == 0,
-      st.type == S_IFDIR,
+      st.type == S_IFDIR || isFile,
       let marker = Marker(
         overlay, directory: st.inode, name, meaning, isApart: isApart, s.real2)
     else { return }

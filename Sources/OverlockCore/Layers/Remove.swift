@@ -11,8 +11,11 @@ extension Overlay {
   func unlink(_ rel: PathView, _ found: Node) throws(Errno) {
     try countLink(rel, found)
     bringUpWatched(rel, found)
+    var group: UInt64 = 0
+    defer { if group != 0 { dropIndex(group) } }
     try changing(rel, missing: false) { (c) throws(Errno) in
       let node = c.look.node
+      group = self.indexed(node)
       if node.kind == .directory { throw .isDirectory }
       if node.layer > 0 { try self.checkSticky(c.rel, c.s) }
       let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)

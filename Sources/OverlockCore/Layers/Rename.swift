@@ -19,6 +19,8 @@ extension Overlay {
     let exchange = flags & UInt32(RENAME_EXCHANGE) != 0
     guard flags & ~Overlay.known == 0, flags != Overlay.known else { throw .invalid }
     guard !old.isEmpty, !new.isEmpty else { throw .busy }
+    let group = exchange ? 0 : indexed(found.to)
+    defer { if group != 0 { dropIndex(group) } }
     try withScratch { (s) throws(Errno) in
       if self.isPrepared(old, new, found.from, found.to, flags) {
         let kinds = (found.from.kind, found.to.kind, found.from.shownInode != 0)

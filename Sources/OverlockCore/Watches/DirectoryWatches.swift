@@ -51,6 +51,28 @@ enum DirectoryWatches {
     }
   }
 
+  /// The same of a file in the index of hard links, at its path: whose links and moves by us stand between markers.
+  ///
+  /// - Errors: as the kernel answered; EAGAIN it is there no more.
+  static func add(
+    _ fd: Int32, _ overlay: Overlay, linked path: UnsafePointer<CChar>, _ mask: UInt32
+  ) throws(Errno) -> Int {
+    var st = stat()
+    if unsafe lx_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) != 0 { throw .again }
+    return try withScratch { (s) throws(Errno) -> Int in
+      var turn = try Turn(overlay, s)
+      defer { turn.release() }
+      try turn.takeIdentity(st.inode)
+      overlay.sweepUnusedAnchors(turn)
+      overlay.registry?.noteAnchor()
+      return try withScratch { (s2) throws(Errno) -> Int in
+        let file = unsafe PathView(path)
+        var adding = Adding(fd, Merge(overlay, s2), mask, s2, file: file)
+        return try adding.run(file, upper: st.inode)
+      }
+    }
+  }
+
   private static func addUnderTurn(
     _ fd: Int32, _ overlay: Overlay, _ rel: PathView, _ mask: UInt32, _ s: Scratch
   ) throws(Errno) -> Int {
@@ -90,8 +112,11 @@ private struct Adding {
   private let merge: Merge
   private let mask: UInt32
   private let s: Scratch
+  /// Not a directory, but this one.
+  private let file: PathView?
 
-  init(_ fd: Int32, _ merge: Merge, _ mask: UInt32, _ s: Scratch) {
+  init(_ fd: Int32, _ merge: Merge, _ mask: UInt32, _ s: Scratch, file: PathView? = nil) {
+    self.file = file
     self.fd = fd
     self.merge = merge
     self.mask = mask
@@ -113,7 +138,7 @@ private struct Adding {
       Fault.step()
       try overlay.list(directory: upper, isNew: isNew)
       Fault.step()
-      if merge.count > 1 { try enterNames(key, rel, table, others: !isNew) }
+      if file == nil, merge.count > 1 { try enterNames(key, rel, table, others: !isNew) }
     }
     let wd = try watchTop(table)
     let old = table.find(wd).flatMap { $0.isPrograms ? $0 : nil }
@@ -149,8 +174,8 @@ private struct Adding {
   /// The kernel's watch on the topmost directory, whose watch descriptor the program gets.
   private func watchTop(_ table: WatchTable) throws(Errno) -> Int32 {
     var top = s.real2
-    try merge.realPath(0, into: &top)
-    let changes = DirectoryEvents.changes
+    if let file { try top.append(file) } else { try merge.realPath(0, into: &top) }
+    let changes = file == nil ? DirectoryEvents.changes : 0
     let flags = mask & ~(events | Watches.oneShot | Watches.maskAdd)
     let mayChange = mask & UInt32(IN_MASK_CREATE) == 0
     // One that is there already keeps its mask until it is known whose it is.
@@ -189,7 +214,7 @@ private struct Adding {
     -> Int
   {
     let asked = DirectoryEvents.ofLower(wishes)
-    if merge.count == 1 || asked == 0 { return 0 }
+    if file != nil || merge.count == 1 || asked == 0 { return 0 }
     let names = try WatchedNames(making: table)
     var next = 0
     for i in 1..<merge.count {

@@ -45,6 +45,8 @@ enum Watches {
         r = bordered { () throws(Errno) in unsafe try DirectoryWatches.add(fd, path, mask) }
       } else if unsafe p.layer > 0, unsafe Overlay(index: Int(p.overlay)).hasUpper {
         r = bordered { () throws(Errno) in unsafe try addLower(fd, &p, path, mask) }
+      } else if unsafe p.kind == Kind.file.rawValue {
+        r = bordered { () throws(Errno) in unsafe try addUpper(fd, &p, mask) }
       } else {
         r = unsafe plain(fd, p.real, mask)
       }
@@ -83,8 +85,8 @@ enum Watches {
     var birth: UInt64 = 0
     let r = unsafe lx_stat_with_birth(AT_FDCWD, p.real, AT_SYMLINK_NOFOLLOW, &st, &birth)
     if r == -Int(ENOENT) { throw .again }
-    // The names of a link group go to the upper by more moves than one.
-    guard r == 0, st.type == S_IFREG, st.links == 1 else { return unsafe plain(fd, p.real, mask) }
+    guard r == 0, st.type == S_IFREG else { return unsafe plain(fd, p.real, mask) }
+    if st.links != 1 { return unsafe try addLinked(fd, p.real, path, mask) }
     let overlay = unsafe Overlay(index: Int(p.overlay))
     let shown = unsafe overlay.shownInode(st.inode, layer: Int(p.layer))
     let anchor = Anchor(overlay, shown, birth: birth)
@@ -106,6 +108,50 @@ enum Watches {
       else { throw .again }
       return unsafe try addBoth(fd, p.real, mask, anchor, turn, s)
     }
+  }
+
+  /// A file with several links comes to the upper at once, where all its names are one inode: they go there by more
+  /// moves than an anchor could tell apart. Where it cannot, the lower is watched.
+  ///
+  /// - Errors: EAGAIN it came.
+  private static func addLinked(
+    _ fd: Int32, _ lower: UnsafePointer<CChar>?, _ path: UnsafePointer<CChar>?, _ mask: UInt32
+  ) throws(Errno) -> Int {
+    var p = unsafe ovl_path()
+    let intent = UInt32(OVL_COPYUP | (mask & UInt32(IN_DONT_FOLLOW) != 0 ? 0 : OVL_FOLLOW))
+    let located = unsafe ovlLocate(&p, AT_FDCWD, path, intent)
+    defer { unsafe ovlPathRelease(&p) }
+    guard located == 0, unsafe p.layer == 0 else { return unsafe plain(fd, lower, mask) }
+    throw .again
+  }
+
+  /// A file of the upper: one of a group of hard links of a lower, which is in the index, is linked and moved by us.
+  ///
+  /// - Errors: EAGAIN it is there no more; and as the kernel answered.
+  private static func addUpper(_ fd: Int32, _ p: inout ovl_path, _ mask: UInt32) throws(Errno)
+    -> Int
+  {
+    let overlay = unsafe Overlay(index: Int(p.overlay))
+    var st = stat()
+    guard overlay.hasUpper, unsafe p.ino != 0, overlay.registry?.hasIndex != false,
+      unsafe lx_fstatat(AT_FDCWD, p.real, &st, AT_SYMLINK_NOFOLLOW) == 0
+    else { return unsafe plain(fd, p.real, mask) }
+    let isThere = try withScratch { (s) throws(Errno) -> Bool in
+      var index = s.link
+      try unsafe overlay.indexPath(p.ino, into: &index)
+      var other = stat()
+      return unsafe lx_fstatat(AT_FDCWD, index.cString, &other, AT_SYMLINK_NOFOLLOW) == 0
+        && other.inode == st.inode
+    }
+    if isThere {
+      do throws(Errno) {
+        return unsafe try DirectoryWatches.add(fd, overlay, linked: p.real!, mask)
+      } catch {
+        // Who may not change the workdir hears of our links, too.
+        guard error.isRefusal else { throw error }
+      }
+    }
+    return unsafe plain(fd, p.real, mask)
   }
 
   /// Whether the workdir is one in which this process can change nothing, nor copy up.
