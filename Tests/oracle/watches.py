@@ -9,7 +9,7 @@ inotify_rm_watch, poll, select and FIONREAD.
     watches.py [--library PATH] [--seed N] [--runs N] [--operations N]
 
 Prints the seed of what differs; --seed replays it, or starts a row of --runs. Left out, since they do differ (README, Limits):
-names of hard-link groups, the removal of a file that somebody has open, descriptors that are older than the watch,
+the removal of a file that somebody has open, descriptors that are older than the watch,
 and a watch that is changed before its events are read. Directories: watch_directories.py.
 """
 
@@ -29,7 +29,7 @@ import tempfile
 import termios
 
 libc = ctypes.CDLL(None, use_errno=True)
-NAMES = ["a", "b", "c", "d", "e", "f"]
+NAMES = ["a", "b", "c", "d", "e", "f", "g"]
 EVENTS = {1: "ACCESS", 2: "MODIFY", 4: "ATTRIB", 8: "CLOSE_WRITE", 16: "CLOSE_NOWRITE", 32: "OPEN",
           0x400: "DELETE_SELF", 0x800: "MOVE_SELF", 0x2000: "UNMOUNT", 0x8000: "IGNORED"}
 ONESHOT, MASK_ADD, MASK_CREATE, ONLYDIR, EXCL = 1 << 31, 1 << 29, 1 << 28, 1 << 24, 1 << 26
@@ -51,8 +51,8 @@ def choose(rng, count):
         worker = rng.randrange(2)
         kind = rng.choices(
             ["watch", "unwatch", "ready", "drain", "read", "append", "create", "cut", "replace", "chmod", "touch",
-             "rename", "unlink", "hold", "use", "drop"],
-            [8, 2, 5, 8, 5, 6, 4, 2, 2, 3, 2, 3, 2, 5, 9, 2])[0]
+             "rename", "unlink", "link", "hold", "use", "drop"],
+            [8, 2, 5, 8, 5, 6, 4, 2, 2, 3, 2, 3, 3, 3, 5, 9, 2])[0]
         if kind == "watch":
             mask = rng.choice([0xfff, 0xfff, rng.randrange(1, 0xfff), rng.randrange(0, 0x1000)])
             for flag, odds in ((ONESHOT, 6), (MASK_ADD, 5), (MASK_CREATE, 9), (ONLYDIR, 25), (EXCL, 9)):
@@ -98,6 +98,9 @@ class Worker:
             os.rename(name, other)
         elif kind == "unlink":
             os.unlink(name)
+        elif kind == "link":
+            # A name that no lower has (README, Limits).
+            os.link(name, "f" if other < "d" else "g")
         elif kind == "hold":
             self.drop(name)
             self.held[name] = os.open(name, os.O_RDONLY)
@@ -113,9 +116,15 @@ class Worker:
             self.drop(name)
 
     def let_go(self, *names):
-        """Before the names are watched, removed or moved."""
+        """Before the names are watched, removed or moved: of all names that their files have."""
         for name in names:
             self.drop(name)
+            try:
+                inode = os.stat(name).st_ino
+            except OSError:
+                continue
+            for held in [n for n, fd in self.held.items() if os.fstat(fd).st_ino == inode]:
+                self.drop(held)
 
     def drop(self, name):
         if name in self.held:
@@ -260,8 +269,12 @@ def inside(seed, operations, choose, worker, watcher):
 # ---- the two worlds -------------------------------------------------------------------------------
 
 def fill(places, rng, where):
-    """The files, each in one of the places: the same whatever `where` draws."""
+    """The files, each in one of the places: the same whatever `where` draws. In half of the trees some are one."""
+    linked = rng.randrange(2)
     for name in NAMES[:5]:
+        if linked and name in "be":
+            os.link(os.path.join(place, "a" if name == "b" else "d"), os.path.join(place, name))
+            continue
         data = b"x" * rng.choice([0, 1, 5000])
         # Half of them on the second lower, few in the upper.
         place = where.choice(places[:2] * 2 + places[2:])

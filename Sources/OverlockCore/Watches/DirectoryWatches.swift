@@ -57,6 +57,9 @@ enum DirectoryWatches {
   static func add(
     _ fd: Int32, _ overlay: Overlay, linked path: UnsafePointer<CChar>, _ mask: UInt32
   ) throws(Errno) -> Int {
+    // What the kernel looks at before the path.
+    let probe = unsafe lx_inotify_add_watch(fd, "", mask)
+    if probe != -Int(ENOENT) { return probe }
     var st = stat()
     if unsafe lx_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) != 0 { throw .again }
     return try withScratch { (s) throws(Errno) -> Int in
