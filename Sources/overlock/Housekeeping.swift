@@ -12,6 +12,17 @@ struct Housekeeping {
     case markers(UInt64)
     /// A future upper inode, or one that is kept without a name, of what shows that inode number.
     case anchor(UInt64, path: [UInt8])
+    /// The upper inode of a group of hard links that shows that inode number.
+    case group(UInt64)
+  }
+
+  private let work: Path
+
+  /// Of the upper inode of a group of hard links.
+  func path(ofGroup shown: UInt64) -> [UInt8] {
+    let digits = String(shown, radix: 16)
+    let name = String(repeating: "0", count: 16 - digits.count) + digits
+    return work.appending("index").appending(name).bytes
   }
 
   private(set) var entries: [KernelFile: Entry] = [:]
@@ -20,6 +31,7 @@ struct Housekeeping {
 
   /// - Parameter work: the workdir's folder; empty: there is none.
   init(_ work: Path, _ mounts: Mounts) {
+    self.work = work
     guard !work.bytes.isEmpty, let device = mounts.device(of: work) else { return }
     var st = stat()
     let r = unsafe work.withCString { unsafe lx_fstatat(AT_FDCWD, $0, &st, AT_SYMLINK_NOFOLLOW) }
@@ -43,6 +55,7 @@ struct Housekeeping {
     each("markers") { (name, _) in UInt64(name, radix: 16).map { .markers($0) } }
     each("anchors", anchor)
     each("copyup/0") { (name, path) in name.utf8.count == 16 ? anchor(name, path) : nil }
+    each("index") { (name, _) in UInt64(name, radix: 16).map { .group($0) } }
     each("kept") { (name, path) in name.utf8.count == 16 ? anchor(name, path) : nil }
   }
 }

@@ -43,6 +43,16 @@ struct WatchFinder {
   private struct Place {
     var overlay: RunningOverlay
     var housekeeping: Housekeeping
+    /// Where the names of a group of hard links are that have none in the upper: in which files of the lowers.
+    func origins(_ shown: UInt64, _ mounts: Mounts) -> [KernelFile] {
+      overlay.seen.origins(of: shown).compactMap { (layer, inode) in
+        let layers = overlay.seen.layers
+        guard layer < layers.count, let device = mounts.device(of: Path(layers[layer])) else {
+          return nil
+        }
+        return KernelFile(device: device, inode: inode)
+      }
+    }
   }
 
   /// What is watched now. It is read while it changes: a watch that comes or goes meanwhile may be missing.
@@ -54,13 +64,25 @@ struct WatchFinder {
     let places = RunningOverlay.all(in: folders).map {
       Place(overlay: $0, housekeeping: Housekeeping(Path($0.seen.workFolder), mounts))
     }
-    let known = Set(places.flatMap { $0.housekeeping.entries.keys })
-    let files = Set(instances.flatMap(\.watches).map(\.file)).subtracting(known)
+    let watched = Set(instances.flatMap(\.watches).map(\.file))
+    var files = watched
+    var origins: [KernelFile: [KernelFile]] = [:]
+    for place in places {
+      for (file, entry) in place.housekeeping.entries {
+        if case .group(let shown) = entry {
+          guard watched.contains(file) else { continue }
+          origins[file, default: []] += place.origins(shown, mounts)
+        } else {
+          files.remove(file)
+        }
+      }
+    }
+    files.formUnion(origins.values.joined())
     let workFolders = places.map(\.overlay.seen.workFolder).filter { !$0.isEmpty }
     search.find(files, in: WatchFinder.trees(places), but: workFolders.map { Path($0) })
     var watches: [WatchTable.Watch] = []
     for place in places {
-      for instance in instances { watches += rows(instance, place) }
+      for instance in instances { watches += rows(instance, place, origins) }
     }
     watches.sort {
       ($0.path ?? "", $0.process.pid, $0.descriptors[0], $0.watch, $0.overlay) < (
@@ -123,7 +145,9 @@ struct WatchFinder {
     }
   }
 
-  private func rows(_ instance: Instance, _ place: Place) -> [WatchTable.Watch] {
+  private func rows(
+    _ instance: Instance, _ place: Place, _ origins: [KernelFile: [KernelFile]]
+  ) -> [WatchTable.Watch] {
     let entries = instance.watches.map { ($0, place.housekeeping.entries[$0.file]) }
     let hasList = entries.contains { $0.1 == .list }
     var markers: [UInt64: UInt32] = [:]
@@ -136,6 +160,19 @@ struct WatchFinder {
           Part(
             key: .object(shown), watch: watch, layer: nil, real: path, isRemoved: false,
             inode: shown))
+      } else if case .group(let shown)? = entry {
+        let names = [watch.file] + (origins[watch.file] ?? [])
+        let seen = names.compactMap { file in
+          search.found[file].flatMap {
+            WatchFinder.shown($0, file.inode, in: place.overlay.seen)?.1
+          }
+        }
+        let named = seen.first { !$0.isRemoved } ?? seen.first
+        parts.append(
+          Part(
+            key: .object(shown), watch: watch, layer: 0,
+            real: place.housekeeping.path(ofGroup: shown), place: named,
+            isRemoved: named?.isRemoved ?? true, inode: shown))
       } else if entry == nil, let found = search.found[watch.file],
         let (path, seen) = WatchFinder.shown(found, watch.file.inode, in: place.overlay.seen)
       {

@@ -14,6 +14,15 @@ import CLinux
       }
     }
 
+    /// What the lowers' objects that show an inode number have for one there: one for each lower that may have it.
+    public func origins(of shown: UInt64) -> [(layer: Int, inode: UInt64)] {
+      let overlay = use()
+      return (1..<max(overlay.layerCount, 1)).compactMap { layer in
+        let high = overlay.shownInode(0, layer: layer)
+        return shown & high == high ? (layer, shown & ~high) : nil
+      }
+    }
+
     /// Reads a directory of a layer so that programs in the overlay that watch it are told nothing of it.
     ///
     /// - Parameters:
