@@ -112,6 +112,16 @@ static void record_lower(void) { lock_and_unlock(&lower_fd, "file", RECORD); }
 static void ofd_lower(void) { lock_and_unlock(&lower_fd, "file", OFD); }
 static void flock_lower(void) { lock_and_unlock(&lower_fd, "file", FLOCK); }
 
+/* The first lock on a file of a lower since it was opened: never the same file twice. */
+static void first_lock(void) {
+  static int n;
+  char name[40];
+  struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+  snprintf(name, sizeof name, "thousand/entry-%d", n++ % 1000 + 1);
+  const int fd = open(name, O_RDONLY);
+  must(fd >= 0 && fcntl(fd, F_SETLK, &whole) == 0 && close(fd) == 0, name);
+}
+
 /* A lock that goes to and fro between two processes: each gives one file up and waits for the other. */
 static void hand_off(void) {
   static pid_t partner;
@@ -238,6 +248,7 @@ static const struct {
     {"record-upper", record_upper, 1}, {"record-lower", record_lower, 1},
     {"ofd-upper", ofd_upper, 1},       {"ofd-lower", ofd_lower, 1},
     {"flock-upper", flock_upper, 1},   {"flock-lower", flock_lower, 1},
+    {"first-lock", first_lock, 1},
     {"hand-off", hand_off, 1},         {"told", told_upper, 1},
     {"poll", poll_other, 1},           {"poll-watching", poll_watching, 1},
     {"epoll", wait_epoll, 1},          {"epoll-watching", epoll_watching, 1},

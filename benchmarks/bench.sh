@@ -114,7 +114,7 @@ done
 
 operations=(open+close open+close-deep stat lstat-missing access pread-4k readdir-1000 create+unlink
   rename open-append posix_spawn vfork+exec record-upper record-lower ofd-upper ofd-lower flock-upper
-  flock-lower hand-off told poll poll-watching epoll epoll-watching watch)
+  flock-lower first-lock hand-off told poll poll-watching epoll epoll-watching watch)
 if ((${#wanted[@]})); then
   chosen=()
   for operation in "${operations[@]}"; do
@@ -123,7 +123,8 @@ if ((${#wanted[@]})); then
   operations=("${chosen[@]}")
   [[ ${wanted[build]-} ]] || lua=
 fi
-declare -A count=([readdir-1000]=300 [create+unlink]=3000 [rename]=3000 [posix_spawn]=150 [vfork+exec]=150 [watch]=2000)
+declare -A count=([readdir-1000]=300 [create+unlink]=3000 [rename]=3000 [posix_spawn]=150 [vfork+exec]=150 [watch]=2000
+  [first-lock]=900)
 declare -A aim=([open+close]=1.25 [stat]=1.30 [posix_spawn]=1.05 [vfork+exec]=1.05 [build]=1.10
   [pread-4k]=1.03 [record-upper]=1.05 [record-lower]=2.30 [ofd-upper]=1.05 [ofd-lower]=2.30
   [flock-upper]=1.05 [flock-lower]=2.30 [hand-off]=1.10 [told]=1.20

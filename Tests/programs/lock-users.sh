@@ -221,6 +221,41 @@ elif command -v perl >/dev/null; then
   skip "gdbm" "perl has no GDBM_File"
 fi
 
+# Debian's module is for its own Python.
+for DBM_PYTHON in "$PYTHON" /usr/bin/python3; do
+  ! "$DBM_PYTHON" -c 'import dbm.gnu' 2>/dev/null || break
+done
+export DBM_PYTHON
+if "$DBM_PYTHON" -c 'import dbm.gnu' 2>/dev/null; then
+  "$DBM_PYTHON" -c 'import dbm, sys
+with dbm.open(sys.argv[1], "n") as d:
+    for i in range(50): d[str(i)] = "x"' "$FIXTURE/pydbm"
+  ignoring='pydbm' like_plain "Python's dbm: readers and a writer of a database of a lower keep each other out" <<'BODY'
+"$DBM_PYTHON" - <<'PY'
+import dbm, subprocess, sys
+print(dbm.whichdb("pydbm"))
+def other(mode):
+    code = f"""import dbm
+try:
+    with dbm.open("pydbm", "{mode}") as d:
+        if "{mode}" == "w": d[str(len(d))] = "more"
+        print("{mode}", len(d))
+except dbm.error as e: print("{mode}", e)"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+with dbm.open("pydbm", "r") as d:
+    other("r"); other("w")
+other("w")
+with dbm.open("pydbm", "r") as d:
+    other("w"); print(len(d))
+with dbm.open("pydbm", "w") as d:
+    other("r"); other("w"); d["last"] = "one"
+other("r")
+PY
+BODY
+else
+  skip "Python's dbm" "Python has no dbm.gnu"
+fi
+
 if needs_program "Berkeley DB" db5.3_load db5.3_dump db5.3_verify; then
   for i in {1..200}; do printf 'key%d\nvalue%d\n' "$i" "$i"; done | db5.3_load -T -t btree "$FIXTURE/berkeley.db"
   ignoring='berkeley|__db' like_plain "Berkeley DB: an environment over a database of a lower" <<'BODY'
