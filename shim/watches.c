@@ -2,18 +2,20 @@
  *
  * The kernel's own call reads; the core then makes the program's events of what it gave, in the program's
  * buffer. Where none is left, the next read waits or does not, as the descriptor says.
- *
- * Left out: streams over an instance, which see the kernel's events. */
+ * So does a stream over it (streams.c). */
 
 #include "hook.h"
 #include "polled.h"
+#include "reads.h"
 
 #include <sys/inotify.h>
 #include <sys/uio.h>
 
 HOOKED(int, inotify_add_watch, int fd, const char *path, uint32_t mask) {
   if (OVL_OFF()) return NEXT(inotify_add_watch)(fd, path, mask);
-  return (int)ovl_result(ovl_watch_add(fd, path, mask));
+  const long r = ovl_watch_add(fd, path, mask);
+  if (r >= 0 && ovl_fd_watches(fd)) ovl_follow_streams();
+  return (int)ovl_result(r);
 }
 
 HOOKED(int, inotify_rm_watch, int fd, int wd) {

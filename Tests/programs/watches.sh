@@ -53,6 +53,14 @@ like_plain "every way to read, with every size of buffer" <<'BODY'
 "$PYTHON" "$AUX/watching.py" buffers
 BODY
 
+if needs_program "an instance that is read through a stream" gcc; then
+  gcc -Wall -Wextra "$HERE/lib/streamed.c" -o "$AUX/streamed"
+  like_plain "an instance that is read through a stream" <<'BODY'
+"$AUX/streamed" 'echo more >>README' 'chmod 600 README' 'echo new >src/new' 'rm src/new src/u1.c' 'mv src/u2.c src/u3.c' \
+  'echo more >>README; cat README >/dev/null'
+BODY
+fi
+
 like_plain "files are copied up by processes that are killed at any moment" <<'BODY'
 "$PYTHON" "$AUX/watching.py" killed 120
 BODY
