@@ -15,10 +15,15 @@
 #include <process.h>
 
 #include <linux/openat2.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/select.h>
 
 /* What the hooks do not have as one function. */
 
@@ -322,6 +327,54 @@ static long by_mapping(long n, long a, long b, long c, long d, long e, long f, l
   return 1;
 }
 
+/* The kernel's signal mask is a word. 0: it is the kernel's to refuse. */
+static int mask_of(const void *mask, size_t size, sigset_t *set) {
+  if (mask == NULL) return 1;
+  if (size != sizeof(uint64_t) || !ovl_is_readable_all(mask, size)) return 0;
+  memset(set, 0, sizeof *set);
+  memcpy(set, mask, size);
+  return 1;
+}
+
+/* Waits, of a process that has inotify instances with watches of ours. What is left of the time, which the kernel
+ * writes to a timespec, is not told. */
+static long by_wait(long n, long a, long b, long c, long d, long e, long f, long *result) {
+  sigset_t set;
+  const struct {
+    const void *mask;
+    size_t size;
+  } *pair = (void *)f;
+  if (!ovl_has_watches()) return 0;
+  switch (n) {
+#ifdef SYS_poll
+  case SYS_poll: *result = ovl_hook_poll((struct pollfd *)a, (nfds_t)b, (int)c); return 1;
+  case SYS_select:
+    *result = ovl_hook_select((int)a, (fd_set *)b, (fd_set *)c, (fd_set *)d, (struct timeval *)e);
+    return 1;
+  case SYS_epoll_wait: *result = ovl_hook_epoll_wait((int)a, (struct epoll_event *)b, (int)c, (int)d); return 1;
+#endif
+  case SYS_ppoll:
+    if (!mask_of((void *)d, (size_t)e, &set)) return 0;
+    *result = ovl_hook_ppoll((struct pollfd *)a, (nfds_t)b, (struct timespec *)c, d ? &set : NULL);
+    return 1;
+  case SYS_pselect6:
+    if (pair != NULL && !ovl_is_readable_all(pair, sizeof *pair)) return 0;
+    if (!mask_of(pair ? pair->mask : NULL, pair ? pair->size : 0, &set)) return 0;
+    *result = ovl_hook_pselect((int)a, (fd_set *)b, (fd_set *)c, (fd_set *)d, (struct timespec *)e,
+                               pair && pair->mask ? &set : NULL);
+    return 1;
+  case SYS_epoll_pwait:
+    if (!mask_of((void *)e, (size_t)f, &set)) return 0;
+    *result = ovl_hook_epoll_pwait((int)a, (struct epoll_event *)b, (int)c, (int)d, e ? &set : NULL);
+    return 1;
+  case SYS_epoll_pwait2:
+    if (!mask_of((void *)e, (size_t)f, &set)) return 0;
+    *result = ovl_hook_epoll_pwait2((int)a, (struct epoll_event *)b, (int)c, (struct timespec *)d, e ? &set : NULL);
+    return 1;
+  default: return 0;
+  }
+}
+
 static long by_filter(long n, long a, long b, long c, long d, long e, long *result) {
   switch (n) {
   case SYS_prctl:
@@ -344,7 +397,7 @@ __attribute__((noinline)) static long route(long n, long a, long b, long c, long
          legacy(n, a, b, c, d, result) || by_xattr(n, a, b, c, d, e, result) ||
          by_socket(n, a, b, c, d, e, f, result) || by_mapping(n, a, b, c, d, e, f, result) ||
          by_data(n, a, b, c, d, e, f, result) || by_sync(n, a, result) ||
-         by_filter(n, a, b, c, d, e, result);
+         by_wait(n, a, b, c, d, e, f, result) || by_filter(n, a, b, c, d, e, result);
 }
 
 struct answer {

@@ -29,6 +29,14 @@ like_plain "poll and select end for what read returns" <<'BODY'
 "$PYTHON" "$AUX/watching.py" ready
 BODY
 
+if [[ $(uname -m) == x86_64 ]]; then
+  like_plain "waits by number end for what read returns" <<'BODY'
+"$PYTHON" "$AUX/watching.py" by_number
+BODY
+else
+  skip "waits by number end for what read returns" "the numbers are those of x86_64"
+fi
+
 like_plain "epoll ends for what read returns" <<'BODY'
 "$PYTHON" "$AUX/watching.py" epoll
 BODY

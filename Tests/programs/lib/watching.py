@@ -101,6 +101,45 @@ def ready():
     print(select.select([r, w.fd], [w2], [], 1) == ([r], [w2], []))
 
 
+def by_number():
+    """The same of the system calls by their numbers (syscall(2), x86_64), with and without a signal mask."""
+    w = Watcher(0)
+    w.add("README", 2)
+    poll = struct.pack("iHH", w.fd, select.POLLIN, 0)
+    e = select.epoll()
+    e.register(w.fd, select.EPOLLIN)
+    soon, mask = struct.pack("qq", 0, 10**8), struct.pack("Q", 1 << 9)
+    fds = ctypes.create_string_buffer(128)
+
+    def call(number, *arguments):
+        answer = libc.syscall(ctypes.c_long(number), *(
+            ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+        return answer if answer >= 0 else os.strerror(ctypes.get_errno())
+
+    def all_of():
+        for with_mask in (None, mask):
+            size = 8 if with_mask else 0
+            pair = ctypes.create_string_buffer(mask)
+            both = struct.pack("QQ", ctypes.addressof(pair), 8) if with_mask else None
+            yield call(7, ctypes.create_string_buffer(poll), 1, 100)
+            yield call(271, ctypes.create_string_buffer(poll), 1, ctypes.create_string_buffer(soon), with_mask, size)
+            for select_number, time, last in (23, struct.pack("qq", 0, 10**5), None), (270, soon, both):
+                ctypes.memset(fds, 0, 128)
+                fds[w.fd // 8] = bytes([1 << w.fd % 8])
+                yield call(select_number, w.fd + 1, fds, None, None, ctypes.create_string_buffer(time), last)
+            events = ctypes.create_string_buffer(64)
+            yield call(232, e.fileno(), events, 4, 100)
+            yield call(281, e.fileno(), events, 4, 100, with_mask, size)
+            yield call(441, e.fileno(), events, 4, ctypes.create_string_buffer(soon), with_mask, size)
+
+    other("chmod 600 README")
+    print(list(all_of()))
+    other("echo more >>README")
+    print(list(all_of()))
+    print(call(271, ctypes.create_string_buffer(poll), 1, None, mask, 7),
+          call(281, e.fileno(), ctypes.create_string_buffer(64), 4, 0, ctypes.c_void_p(8), 8))
+
+
 def epoll():
     """The same of epoll: by level, by edge and once, of an instance whose reads wait."""
     for kind, name in (0, "README"), (select.EPOLLET, "src/u4.c"), (select.EPOLLONESHOT, "src/u5.c"):
