@@ -60,6 +60,11 @@ HOOKED(int, fanotify_mark, int fd, unsigned flags, uint64_t mask, int dirfd, con
   /* A NULL path marks the directory open at dirfd; a flush takes no path at all. */
   if (OVL_OFF() || path == NULL || (flags & FAN_MARK_FLUSH) != 0)
     return NEXT(fanotify_mark)(fd, flags, mask, dirfd, path);
+  if ((flags & (FAN_MARK_MOUNT | FAN_MARK_FILESYSTEM)) == 0) {
+    const long marked = ovl_fanotify_mark(fd, flags, mask, dirfd, path);
+    if (marked != OVL_PASS) return (int)ovl_result(marked);
+    return NEXT(fanotify_mark)(fd, flags, mask, dirfd, path);
+  }
   OVL_PATH(p);
   const unsigned follow = (flags & FAN_MARK_DONT_FOLLOW) != 0 ? 0 : OVL_FOLLOW;
   const long r = ovl_locate(&p, dirfd, path, follow);

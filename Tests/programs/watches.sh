@@ -69,6 +69,21 @@ if needs_program "an instance that is read through a stream" gcc; then
 BODY
 fi
 
+if needs_program "fanotify marks" gcc && needs_root "fanotify marks"; then
+  gcc -Wall -Wextra "$HERE/lib/fanotify.c" -o "$AUX/fanotify"
+  may=0
+  (cd "$FIXTURE" && "$AUX/fanotify" >/dev/null 2>&1) || may=$?
+  if ((may == 77)); then
+    skip "fanotify marks" "the kernel refuses a group (CAP_SYS_ADMIN)"
+  else
+    like_plain "fanotify marks on a file and on the files of a directory" <<'BODY'
+"$AUX/fanotify" 'echo more >>README' 'echo more >>src/u1.c' 'echo new >src/new' 'cat src/u2.c >/dev/null' \
+  'echo m >>src/u3.c; mv src/u3.c src/other; echo m >>src/other' 'rm src/u4.c; echo again >src/u4.c' 'mv src there' \
+  'echo m >>there/u5.c; mv there src' 'echo more >>src/u6.c; echo more >>README'
+BODY
+  fi
+fi
+
 like_plain "files are copied up by processes that are killed at any moment" <<'BODY'
 "$PYTHON" "$AUX/watching.py" killed 120
 BODY

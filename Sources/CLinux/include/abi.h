@@ -352,6 +352,8 @@ long ovl_synchronize(int fd, long number);
 
 /* inotify_add_watch(2): a watch descriptor or -errno; never OVL_PASS. */
 long ovl_watch_add(int fd, const char *path, uint32_t mask);
+/* fanotify_mark(2) of an inode. 0, -errno or OVL_PASS. */
+long ovl_fanotify_mark(int fd, unsigned flags, uint64_t mask, int dirfd, const char *path);
 /* inotify_rm_watch(2). OVL_PASS: the kernel's own call. */
 long ovl_watch_remove(int fd, int wd);
 /* 1: what is read from the descriptor goes through ovl_watch_translate. */

@@ -15,6 +15,9 @@ static inline long lx_inotify_add_watch(int fd, const char *path, uint32_t mask)
 static inline long lx_inotify_rm_watch(int fd, int wd) {
   return lx_call6(SYS_inotify_rm_watch, fd, wd, 0, 0, 0, 0);
 }
+static inline long lx_fanotify_mark(int fd, unsigned flags, uint64_t mask, const char *path) {
+  return lx_call6(SYS_fanotify_mark, fd, flags, (long)mask, AT_FDCWD, LX_CAST(path), 0);
+}
 /* Bytes of events that wait to be read, or -errno. */
 static inline long lx_queued(int fd) {
   int bytes = 0;

@@ -5,6 +5,11 @@ public func ovlWatchAdd(_ fd: Int32, _ path: UnsafePointer<CChar>?, _ mask: UInt
   unsafe Watches.add(fd, path, mask)
 }
 
+@c(ovl_fanotify_mark)
+public func ovlFanotifyMark(
+  _ fd: Int32, _ flags: UInt32, _ mask: UInt64, _ dirfd: Int32, _ path: UnsafePointer<CChar>?
+) -> Int { unsafe FanotifyMarks.set(fd, flags, mask, dirfd, path) }
+
 @c(ovl_watch_remove)
 public func ovlWatchRemove(_ fd: Int32, _ wd: Int32) -> Int { Watches.remove(fd, wd) }
 
