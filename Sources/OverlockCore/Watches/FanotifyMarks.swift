@@ -9,7 +9,9 @@ import CLinux
 /// A mark that asks for permission is on the topmost object alone: on another one it would have the program answer
 /// for opens that no plain directory has, its own among them.
 enum FanotifyMarks {
+  // FAN_MARK_ADD, FAN_MARK_DONT_FOLLOW; the events that are asked before they happen.
   private static var add: UInt32 { 1 }
+  private static var dontFollow: UInt32 { 4 }
   private static var permissions: UInt64 { 0x17_0000 }
 
   /// 0, `-errno`, or `OVL_PASS`.
@@ -17,7 +19,7 @@ enum FanotifyMarks {
     _ fd: Int32, _ flags: UInt32, _ mask: UInt64, _ dirfd: Int32, _ path: UnsafePointer<CChar>?
   ) -> Int {
     var p = unsafe ovl_path()
-    let follow = flags & UInt32(4 /* FAN_MARK_DONT_FOLLOW */) != 0 ? 0 : UInt32(OVL_FOLLOW)
+    let follow = flags & dontFollow != 0 ? 0 : UInt32(OVL_FOLLOW)
     let located = unsafe ovlLocate(&p, dirfd, path, follow)
     defer { unsafe ovlPathRelease(&p) }
     if located < 0 || located == passResult { return located }
