@@ -89,7 +89,7 @@ import CLinux
       has(State.directory | State.further)
         ? 0 : unsafe Int32(truncatingIfNeeded: at_load64(words + 2) >> 32)
     }
-    func setBell(_ bell: Int32) {
+    fileprivate func setBell(_ bell: Int32) {
       unsafe at_store64(words + 2, UInt64(overlay) | UInt64(UInt32(bitPattern: bell)) << 32)
     }
     /// Whether the kernel has none of its watches any more.
@@ -188,6 +188,9 @@ import CLinux
   /// By overlay: whether the process's list is watched.
   var lists: UnsafeMutablePointer<UInt64> { unsafe used + 8 }
 
+  /// The highest watch descriptor of an entry: the kernel's next one is higher (fs/notify/inotify, idr_alloc_cyclic).
+  private var highest: UnsafeMutablePointer<UInt64> { unsafe used + 13 }
+
   /// Where the snapshots of polled watches are (`Snapshots`).
   var polled: UnsafeMutablePointer<UInt64> { unsafe used + 12 }
 
@@ -280,6 +283,7 @@ import CLinux
       }
       table.each { $0.free() }
       unsafe at_store64(table.high, 0)
+      unsafe at_store64(table.highest, 0)
       table.reset()
       OpenMarker.forgetAll(table)
       WatchedNames.clear(table)
@@ -344,10 +348,17 @@ import CLinux
       to: UInt64.self) + Int(wd) % WatchTable.capacity
   }
 
+  /// Gives an entry a bell's watch descriptor; 0: none.
+  func setBell(_ wd: Int32, of entry: Entry) {
+    entry.setBell(wd)
+    let offset = unsafe UnsafeMutableRawPointer(entry.words) - entries!
+    point(wd, to: offset / WatchTable.entrySize)
+  }
+
   /// The entry that one of the kernel's watch descriptors belongs to. Takes as long with many as with few.
   @inline(never)
   func find(_ wd: Int32) -> Entry? {
-    guard wd > 0, unsafe entries != nil else { return nil }
+    guard wd > 0, unsafe entries != nil, unsafe UInt64(wd) <= at_load64(highest) else { return nil }
     func isOf(_ entry: Entry) -> Bool {
       entry.isUsed && (entry.lower == wd || entry.anchor == wd || entry.bell == wd)
     }
@@ -369,7 +380,12 @@ import CLinux
   }
 
   private func point(_ wd: Int32, to number: Int) {
-    if wd > 0 { unsafe at_store64(guess(wd), UInt64(wd) << 32 | UInt64(number + 1)) }
+    guard wd > 0 else { return }
+    unsafe at_store64(guess(wd), UInt64(wd) << 32 | UInt64(number + 1))
+    while true {
+      let now = unsafe at_load64(highest)
+      if unsafe now >= UInt64(wd) || at_cas64(highest, now, UInt64(wd)) != 0 { return }
+    }
   }
 
   /// A new entry. Its watch descriptors are those of the kernel. Errors: ENOSPC.

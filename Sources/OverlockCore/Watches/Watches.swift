@@ -168,7 +168,7 @@ enum Watches {
     let wd = Int32(
       truncatingIfNeeded: try unsafe check(
         lx_inotify_add_watch(fd, real, asked | extraOnLower(mask))))
-    if let entry = WatchTable.of(fd)?.find(wd), entry.isPrograms {
+    if let table = WatchTable.of(fd), let entry = table.find(wd), entry.isPrograms {
       note(entry, mask)
       var path = s.real
       try anchor.path(into: &path)
@@ -176,7 +176,7 @@ enum Watches {
       let flags = asked & ~(events | maskAdd)
       _ = unsafe lx_inotify_add_watch(
         fd, path.cString, flags | AskedEvents.onAnchor(entry.mask & events))
-      if entry.bell == 0 { entry.setBell(watchBell(fd, entry.mask, anchor, s)) }
+      if entry.bell == 0 { table.setBell(watchBell(fd, entry.mask, anchor, s), of: entry) }
       return Int(wd)
     }
     do throws(Errno) {
