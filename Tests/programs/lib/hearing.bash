@@ -24,15 +24,16 @@ hear() {
 }
 
 # step COMMAND: another process does it; then what the watcher says, up to a new file that ends the step. `order=any`
-# sorts it by what comes first in a line: events of one directory stay in order.
+# sorts it by what comes first in a line: events of one directory stay in order. `order=set` sorts it all.
 step() {
   echo "== $1"
   bash -euc "$1"
   steps=$((steps + 1))
   bash -c ": >step$steps."
   case ${order:-} in
-    any) hear "*step$steps.*" >"$OUT/step" || { cat "$OUT/step" && exit 1; }
-      sort -s -k1,1 "$OUT/step" | uniq ;;
+    any | set) hear "*step$steps.*" >"$OUT/step" || { cat "$OUT/step" && exit 1; }
+      if [[ $order == set ]]; then sort -u "$OUT/step"; else sort -s -k1,1 "$OUT/step" | uniq; fi
+      rm "$OUT/step" ;;
     *) hear "*step$steps.*" ;;
   esac
 }
@@ -50,13 +51,17 @@ knock() {
   rm knock*
 }
 
-# answered COMMAND PATTERN: the same for one that overlooks what happens while he is busy: it is done until he answers.
+# answered COMMAND PATTERN [PATIENCE_S]: the same for one that overlooks what happens while he is busy: it is done until
+# he says a line that matches, which is printed. What he says besides may be of the last time.
 answered() {
-  local line
-  until bash -euc "$1" && IFS= read -r -t 1 line <&"$heard"; do kill -0 "$watcher"; done
-  printf '%s\n' "$line"
+  local line until_s=$((SECONDS + ${HEARING_LIMIT_S:-60}))
+  bash -euc "$1"
   # shellcheck disable=SC2053 # a pattern
-  [[ $line == $2 ]] || hear "$2"
+  until IFS= read -r -t "${3:-0.2}" line <&"$heard" && [[ $line == $2 ]]; do
+    ((SECONDS < until_s)) && kill -0 "$watcher" || { echo "never came: $2" && exit 1; }
+    [[ $line ]] || bash -euc "$1"
+  done
+  printf '%s\n' "$line"
 }
 
 # end [SIGNAL]

@@ -1,6 +1,6 @@
 """Watchers of a tree made with Python's libraries, one line for each event; "ready" is said first.
 
-    observing.py watchdog|pyinotify|inotify [PATH]
+    observing.py watchdog|pyinotify|inotify|inotify_simple|watchfiles [PATH]
 """
 
 import logging
@@ -56,6 +56,46 @@ def inotify(path):
     say("ready")
     for _, kinds, directory, name in tree.event_gen(yield_nones=False):
         say(directory, "|".join(kinds), name)
+
+
+def inotify_simple(path):
+    """An INotify, which asks FIONREAD how much to read; what is made is watched too."""
+    import inotify_simple as library
+
+    instance = library.INotify()
+    directories = {}
+
+    def watch(directory):
+        directories[instance.add_watch(directory, CHANGES)] = directory
+
+    for directory, _, _ in os.walk(path):
+        watch(directory)
+    say("ready")
+    while True:
+        for event in instance.read():
+            kinds = library.flags.from_mask(event.mask)
+            directory = directories[event.wd]
+            say(directory, "|".join(kind.name for kind in kinds), event.name)
+            if library.flags.ISDIR in kinds and event.mask & (library.flags.CREATE | library.flags.MOVED_TO):
+                watch(os.path.join(directory, event.name))
+
+
+def watchfiles(path):
+    """What is collected from a thread of Rust in 50 ms, as a set; the end of a step is said last.
+
+    It leaves out that a file was written which is new, if both came in one such time: here always."""
+    from watchfiles import watch
+
+    new = set()
+    for changes in watch(path, watch_filter=None):
+        for name, change in sorted(((os.path.relpath(name, path), change.raw_str()) for change, name in changes),
+                                   key=lambda told: (told[0].startswith("step"), told)):
+            if change == "added":
+                new.add(name)
+            if change != "modified" or name not in new:
+                say(name, change)
+            if name.startswith("step"):
+                new.clear()
 
 
 if __name__ == "__main__":
