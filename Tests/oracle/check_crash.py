@@ -26,6 +26,8 @@ OPERATIONS = {
     "symlink": "os.symlink('x', 'gone')",
     "link": "os.link('f', 'l')",
     "remove": "os.remove('f')",
+    "remove of a group of links": "os.remove('link1'); os.remove('link2')",
+    "rename over the last of a group of links": "os.remove('link1'); os.rename('f', 'link2')",
     "rmdir": "os.remove('d/x'); os.rmdir('d')",
     "rename": "os.rename('f', 'g')",
     "rename of a directory": "os.rename('d', 'e')",
@@ -39,6 +41,7 @@ class World:
         p = {n: os.path.join(self.top, n) for n in ("lower", "upper", "work", "registry")}
         for place in p.values():
             os.mkdir(place, 0o700)
+        self.upper = p["upper"]
         self.lower, self.registry, self.work = p["lower"], p["registry"], os.path.join(p["work"], "overlock")
         for name in ("d", "gonedir", "closed"):
             os.mkdir(os.path.join(self.lower, name))
@@ -60,6 +63,9 @@ class World:
         """What there is that nobody has on its way, or in use."""
         paths = [os.path.join(d, n) for d, directories, files in os.walk(self.work) for n in directories + files]
         staged = [p for p in paths if p.split("/")[-2] in ("0", "anchors", "watchers", "markers")]
+        # Of a group that has lost all its names.
+        if all(os.path.lexists(os.path.join(self.upper, n)) for n in ("link1", "link2")):
+            staged += [p for p in paths if p.split("/")[-2] == "index" and os.stat(p).st_nlink == 1]
         return staged + [p for p in paths if p.split("/")[-2] == "moved" and "." in os.path.basename(p)]
 
 

@@ -92,6 +92,15 @@ leave() {
   mkdir "$work/gone/0/0a0.00000000000000ab.src"
   ln -s nowhere "$work/moved/0a0.00000000000000ac"
   : >"$work/watchers/00000000000000abd"
+  # As of a group whose names have gone.
+  "$PYTHON" - "$work/index/00000000000000ab" <<'PYTHON'
+import os, sys
+open(sys.argv[1], "w")
+try:
+    os.setxattr(sys.argv[1], "trusted.overlay.nlink", b"U-1")
+except OSError:
+    os.setxattr(sys.argv[1], "user.overlay.nlink", b"U-1")
+PYTHON
   # Lasting, or nobody's:
   ln -s place "$work/moved/00000000000000ab"
   : >"$work/create/0/other"
@@ -99,6 +108,7 @@ leave() {
 left="anchor work/overlock/anchors/N.N@
 bell work/overlock/watchers/N.N@
 copy work/overlock/copyup/0/N@
+hard links without a name work/overlock/index/N@
 marker folder work/overlock/markers/N@
 new object work/overlock/create/0/001.N@
 note of a move work/overlock/moved/0a0.N@

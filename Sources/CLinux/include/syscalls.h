@@ -20,8 +20,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
+/* Inlined always: a child that shares the stack returns from it before its parent does (apart.h). */
 #if defined(__x86_64__)
-static inline long lx_call6(long n, long a, long b, long c, long d, long e, long f) {
+__attribute__((always_inline)) static inline long lx_call6(long n, long a, long b, long c, long d, long e, long f) {
   long r;
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
@@ -33,7 +34,7 @@ static inline long lx_call6(long n, long a, long b, long c, long d, long e, long
   return r;
 }
 #elif defined(__aarch64__)
-static inline long lx_call6(long n, long a, long b, long c, long d, long e, long f) {
+__attribute__((always_inline)) static inline long lx_call6(long n, long a, long b, long c, long d, long e, long f) {
   register long x8 __asm__("x8") = n;
   register long x0 __asm__("x0") = a;
   register long x1 __asm__("x1") = b;
@@ -374,6 +375,7 @@ static inline int lx_is_interrupted(uint64_t mask) {
   return 0;
 }
 /* What a seccomp filter is told of the architecture (linux/audit.h). */
+/* Inlined always: a child that shares the stack returns from it before its parent does (apart.h). */
 #if defined(__x86_64__)
 #define OVL_AUDIT_ARCH 0xc000003eu
 #else

@@ -265,8 +265,10 @@ extension Overlay {
     }
   }
 
-  /// The last name of a group may have gone: then its inode leaves the index. Waits for the identity's turn.
-  func dropIndex(_ shown: UInt64) {
+  /// The last name of a group may have gone: then its inode leaves the index.
+  ///
+  /// - Parameter waits: for the identity's turn, if somebody has it.
+  func dropIndex(_ shown: UInt64, waits: Bool = true) {
     try? withScratch { (s) throws(Errno) in
       var index = s.link
       try self.indexPath(shown, into: &index)
@@ -281,7 +283,11 @@ extension Overlay {
         else { return }
         if turn == nil {
           turn = try Turn(self, s)
-          try turn?.takeIdentity(shown)
+          if waits {
+            try turn?.takeIdentity(shown)
+          } else if turn?.tryIdentity(shown) != true {
+            return
+          }
         }
       }
       var markers = Markers(self)

@@ -19,6 +19,7 @@ import CLinux
         case watchList = "watch list"
         case markerFolder = "marker folder"
         case copy
+        case group = "hard links without a name"
         case modeNote = "note of a mode"
         case creation = "new object"
         case whiteout
@@ -51,6 +52,7 @@ import CLinux
         try found.addWatchers(overlay, turn)
         try found.addMarkers(overlay, turn)
         try found.addCopies(overlay, turn)
+        try found.addGroups(overlay, turn)
       }
       try found.addStaged(overlay, .create, .creation)
       try found.addStaged(overlay, .whiteout, .whiteout)
@@ -72,6 +74,10 @@ import CLinux
         for orphan in try Found.orphanedLists(overlay) {
           unsafe withPath(orphan) { _ = unsafe lx_unlinkat(AT_FDCWD, $0, 0) }
         }
+      }
+      try overlay.eachEntry(of: Overlay.indexFolder) { (path) throws(Errno) in
+        if let shown = hexadecimal(path.view.name) { overlay.dropIndex(shown, waits: false) }
+        return true
       }
     }
 
@@ -190,6 +196,21 @@ import CLinux
           }
         } else if !overlay.isMapped(path), Found.stands(path) {
           self.add(.copy, path)
+        }
+        return true
+      }
+    }
+
+    /// Inodes in the index whose last name went.
+    mutating func addGroups(_ overlay: Overlay, _ turn: Turn) throws(Errno) {
+      try overlay.eachEntry(of: Overlay.indexFolder) { (path) throws(Errno) in
+        guard let shown = hexadecimal(path.view.name), turn.tryIdentity(shown) else { return true }
+        defer { turn.dropIdentity(shown) }
+        var st = stat()
+        if unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0,
+          unsafe overlay.shownLinks(path.cString, st.links) == 0
+        {
+          self.add(.group, path)
         }
         return true
       }

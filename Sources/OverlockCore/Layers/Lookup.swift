@@ -191,6 +191,8 @@ extension Overlay {
     return unsafe lx_fstatat(AT_FDCWD, path.cString, &st, AT_SYMLINK_NOFOLLOW) == 0
   }
 
+  static var indexFolder: StaticString { "/index" }
+
   /// `workdir/overlock/index/<shown inode>`: the upper inode of a group of hard links.
   func indexPath(_ shown: UInt64, into path: inout PathBuffer) throws(Errno) {
     path.count = 0
