@@ -179,6 +179,10 @@ extension Overlay {
         defer { turn.release() }
         self.sweepKept(turn)
       }
+      try self.eachEntry(of: Overlay.indexFolder) { (path) throws(Errno) in
+        if let shown = hexadecimal(path.view.name) { self.dropIndex(shown, waits: false) }
+        return true
+      }
       try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
         try self.sweepAbandoned(folder, s)
       }

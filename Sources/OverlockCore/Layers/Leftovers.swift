@@ -75,10 +75,6 @@ import CLinux
           unsafe withPath(orphan) { _ = unsafe lx_unlinkat(AT_FDCWD, $0, 0) }
         }
       }
-      try overlay.eachEntry(of: Overlay.indexFolder) { (path) throws(Errno) in
-        if let shown = hexadecimal(path.view.name) { overlay.dropIndex(shown, waits: false) }
-        return true
-      }
     }
 
     /// Names of segments in a registry's folder whose overlay is no more.
