@@ -238,8 +238,13 @@ private func linkDescriptor(
   _ fd: Int32, _ newDirfd: Int32, _ new: UnsafePointer<CChar>?, _ flags: Int32
 ) -> Int {
   let entry = DescriptorTable.entry(fd)
-  let r = unsafe changeName(newDirfd, new, outside: { _ in -Int(EXDEV) }) {
-    (location, overlay) throws(Errno) in
+  let isPlain = entry.isKnown && !entry.isOurs
+  let r = unsafe changeName(
+    newDirfd, new,
+    outside: {
+      unsafe isPlain ? lx_linkat(fd, "", AT_FDCWD, $0, flags) : refuseLink(AT_FDCWD, $0)
+    }
+  ) { (location, overlay) throws(Errno) in
     if location.lookup.node.kind != .none { throw .exists }
     if location.trailing { throw .noEntry }
     let rel = location.path.view
@@ -280,7 +285,12 @@ private func linkDescriptor(
     }
   }
   // A lower inode gets no name outside.
-  return r == passResult && entry.isLower ? -Int(EXDEV) : r
+  return r == passResult && entry.isLower ? unsafe refuseLink(newDirfd, new) : r
+}
+
+/// EXDEV, or what the new name refuses before that: asked of the kernel with an object of /proc.
+private func refuseLink(_ dirfd: Int32, _ path: UnsafePointer<CChar>?) -> Int {
+  unsafe lx_linkat(AT_FDCWD, "/proc/self/stat", dirfd, path, 0)
 }
 
 /// Two walks, in blocks of their own.
