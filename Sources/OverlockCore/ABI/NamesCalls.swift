@@ -241,10 +241,10 @@ private func linkDescriptor(
       var here = s.here
       switch try DescriptorObject.standing(fd, entry, s) {
       case .removed: throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
-      case .upper(_, let node) where node.has(Node.removed) && !node.has(Node.indexed):
+      case .upper(_, let node) where node.has(Node.removed) && node.has(Node.attributesOnly):
         throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
       case .upper(let group, let node) where node.has(Node.removed):
-        // Only other names of its hard-link group are left, and their file in the index; or none.
+        // Other names are left, and its file in the index or a kept copy; or none.
         var st = stat()
         try unsafe check(
           lx_fstatat(AT_FDCWD, s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW))

@@ -177,7 +177,7 @@ extension Overlay {
       if self.hasEntries("/kept") {
         let turn = try Turn(self, s)
         defer { turn.release() }
-        self.sweepKept(turn)
+        self.sweepKept(turn, unused: true)
       }
       try WorkFolder.eachOfDirectories { (folder) throws(Errno) in
         try self.sweepAbandoned(folder, s)
