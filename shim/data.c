@@ -18,7 +18,7 @@ static long move_data(struct ovl_data_call *call, int place, int where, off_t *o
   off_t position = 0;
   if (offset == NULL) {
     position = lx_lseek(call->fd, 0, SEEK_CUR);
-    if (position < 0) return position;
+    if (position < 0) return OVL_PASS; /* of a FIFO or socket: what the kernel says depends on the call */
     call->arguments[where] = (long)&position;
   }
   const long r = ovl_data(call);

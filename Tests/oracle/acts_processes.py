@@ -60,7 +60,9 @@ def _fork(out: int, path: str) -> int:
         os.execve(path, [path, "one"], os.environ)
     except OSError as error:
         os._exit(100 + (error.errno or 0) % 100)
-    os._exit(99)
+    finally:
+        # Also after what Python itself refuses: the child must not go on as a second worker.
+        os._exit(99)
 
 
 def bind(w: Worker, op: Operation) -> Any:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 
 from roots import OUTSIDE, TREE
-from tree import Case, Entry, Layer, join, merge, pick
+from tree import Case, Entry, Layer, contributing, join, merge, parent_of, pick
 
 NAMES = ["a", "b", "c", "d1", "d2", "e", "s"]
 ODD_NAMES = ["x y", "ü", "line\nbreak", "n" * 255, "\udcff\udcfe", ".h", "-", ".wh.a", "#1", "*"]
@@ -41,6 +41,7 @@ def generate(seed: int, privileged: bool, own: bool = False) -> Case:
     _link_up(rng, layers)
     if rng.random() < 0.2:
         _widen(rng, layers)
+    _drop_idle_whiteouts(layers)
     if own:
         for layer in layers:
             for entry in layer.values():
@@ -195,6 +196,24 @@ def _widen(rng: random.Random, layers: list[Layer]) -> None:
         for _ in range(200):
             name = f"wide/{'w' * rng.randint(1, 150)}{rng.randrange(400)}"
             layer[name] = Entry("file", 0o644, layer[""].uid, layer[""].gid, 10**18)
+
+
+def _drop_idle_whiteouts(layers: list[Layer]) -> None:
+    """Takes out the whiteouts in directories that one layer has alone. The kernel drops whiteouts from the
+    lists of merged directories only: mounted by it, such a tree has names that lead nowhere."""
+    for layer in layers:
+        for path, entry in list(layer.items()):
+            sharing = _sharing(parent_of(path), layers) if entry.kind == "whiteout" else []
+            if len(sharing) == 1 and sharing[0] is layer:
+                del layer[path]
+
+
+def _sharing(directory: str, layers: list[Layer]) -> list[Layer]:
+    """The layers that are merged in a directory."""
+    parts = directory.split("/") if directory else []
+    for depth in range(1, len(parts) + 1):
+        layers = contributing("/".join(parts[:depth]), layers)
+    return layers
 
 
 def _lock(layers: list[Layer]) -> None:

@@ -82,17 +82,17 @@ def _merge_directory(path: str, layers: list[Layer], merged: Layer) -> None:
     names = dict.fromkeys(name for layer in layers for name in children(layer, path))
     for name in sorted(names):
         below = join(path, name)
-        contributing = _contributing(below, layers)
-        if not contributing:
+        taking = contributing(below, layers)
+        if not taking:
             continue
-        top = contributing[0][below]
+        top = taking[0][below]
         if top.kind == "dir":
-            _merge_directory(below, contributing, merged)
+            _merge_directory(below, taking, merged)
         else:
             merged[below] = top
 
 
-def _contributing(path: str, layers: list[Layer]) -> list[Layer]:
+def contributing(path: str, layers: list[Layer]) -> list[Layer]:
     """The layers that take part in `path`, top first: none if it is whited out."""
     taking: list[Layer] = []
     for layer in layers:

@@ -48,6 +48,32 @@ PY
 "$PYTHON" "$OUT/meet.py"; rm "$OUT/meet.py"
 BODY
 
+# The name that tells where a lower's object is now goes, and another is left.
+like_plain "a descriptor from before the copy-up knows of the names that are left" <<'BODY'
+cat >"$OUT/names.py" <<'PY'
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+def link(fd, name):
+    done = libc.linkat(fd, b"", -100, name.encode(), 0x1000)  # AT_FDCWD, AT_EMPTY_PATH
+    print("linked" if done == 0 else errno.errorcode[ctypes.get_errno()])
+def names(old, flags):
+    fd = os.open(old, flags | os.O_NONBLOCK)
+    def seen(*paths): print(os.fstat(fd).st_nlink, [os.lstat(path).st_nlink for path in paths])
+    os.rename(old, "src/first"); seen("src/first")
+    os.link("src/first", "second"); seen("second")
+    os.unlink("src/first"); seen("second")
+    os.unlink("many/3.txt") if os.path.exists("many/3.txt") else None; seen("second")
+    link(fd, "third"); seen("second", "third")
+    os.rename("second", "fourth"); os.rename("third", "fifth"); seen("fourth", "fifth")
+    os.unlink("fifth"); seen("fourth")
+    os.unlink("fourth"); seen()
+    link(fd, "sixth")
+names("many/2.txt", os.O_RDONLY)
+names("fifo", os.O_RDWR)
+PY
+"$PYTHON" "$OUT/names.py"; rm "$OUT/names.py"
+BODY
+
 like_plain "a FIFO of the lower joins two processes, one of which opened it before it was copied up" <<'BODY'
 (exec 3>fifo; echo met >&3) & writer=$!
 chmod 600 fifo; mv fifo moved

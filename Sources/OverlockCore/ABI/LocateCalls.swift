@@ -158,6 +158,8 @@ public func ovlLocateFD(_ p: UnsafeMutablePointer<ovl_path>?, _ fd: Int32, _ int
     return bordered { () throws(Errno) in
       try withScratch { (s) throws(Errno) -> Int in
         guard case .upper = try DescriptorObject.standing(fd, entry, s) else { return passResult }
+        // The copy's path would answer what such a descriptor is refused.
+        if try check(lx_fcntl(fd, F_GETFL, 0)) & Int(O_PATH) != 0 { throw .badDescriptor }
         try unsafe Resolve.store(p, s.real2.written.view)
         return 0
       }

@@ -21,6 +21,7 @@ private func changeName(
           if location.overlay < 0 {
             return unsafe outside(location.path.terminated)
           }
+          if location.isTooLong { throw .nameTooLong }
           // In a directory that was removed.
           let node = location.lookup.node
           if node.kind == .none, node.has(Node.removed) { throw .noEntry }
@@ -122,18 +123,21 @@ public func ovlRename(
       return unsafe lx_renameat2(
         AT_FDCWD, from.path.terminated, AT_FDCWD, to.path.terminated, flags)
     }
-    if from.last != .name || to.last != .name {
-      // The ways to both names are gone before anything is refused.
-      try requireParent(from, s)
-      try requireParent(to, s)
+    // The ways to both names are gone before anything is refused, and of two mounts nothing more is looked at
+    // (fs/namei.c, do_renameat2).
+    if from.overlay != to.overlay {
+      let device = try CrossBorder.parentDevice(from)
+      if try CrossBorder.parentDevice(to) != device { throw .crossDevice }
     }
     if from.last != .name { throw .busy }
     if to.last != .name {
       throw flags & UInt32(RENAME_NOREPLACE) != 0 ? .exists : .busy
     }
+    if from.overlay == to.overlay, !Overlay(index: from.overlay).hasUpper { throw .readOnly }
     if from.overlay >= 0, to.overlay >= 0 {
-      // The order of the kernel's checks (do_renameat2).
+      if from.isTooLong { throw .nameTooLong }
       if from.lookup.node.kind == .none { throw .noEntry }
+      if to.isTooLong { throw .nameTooLong }
       let exists = to.lookup.node.kind != .none
       if exists, flags & UInt32(RENAME_NOREPLACE) != 0 { throw .exists }
       if !exists, flags & UInt32(RENAME_EXCHANGE) != 0 { throw .noEntry }
@@ -142,10 +146,8 @@ public func ovlRename(
       return try CrossBorder.rename(from, to, flags: flags, s)
     }
     let overlay = Overlay(index: from.overlay)
-    if !overlay.hasUpper { throw .readOnly }
     let node = from.lookup.node
     let target = to.lookup.node
-    if node.kind == .none { throw .noEntry }
     if node.kind != .directory {
       if from.trailing { throw .notDirectory }
       if to.trailing, target.kind != .directory || flags & UInt32(RENAME_EXCHANGE) == 0 {
@@ -158,19 +160,6 @@ public func ovlRename(
     try overlay.rename(
       from.path.view, to.path.view, found: (node, target), flags: flags)
     return 0
-  }
-}
-
-/// Outside nobody has looked yet whether a name's directory is there.
-private func requireParent(_ location: Location, _ s: Scratch) throws(Errno) {
-  guard location.overlay < 0 else { return }
-  try withScratch { (s) throws(Errno) in
-    var parent = s.rest
-    try parent.append(location.path.view)
-    while parent.count > 1, parent.view[parent.count - 1] == slash { parent.count -= 1 }
-    if location.last == .name { parent.count = parent.view.parent.count }
-    try parent.append(slash)
-    try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
   }
 }
 
@@ -238,8 +227,13 @@ private func linkDescriptor(
   _ fd: Int32, _ newDirfd: Int32, _ new: UnsafePointer<CChar>?, _ flags: Int32
 ) -> Int {
   let entry = DescriptorTable.entry(fd)
-  let r = unsafe changeName(newDirfd, new, outside: { _ in -Int(EXDEV) }) {
-    (location, overlay) throws(Errno) in
+  let isPlain = entry.isKnown && !entry.isOurs
+  let r = unsafe changeName(
+    newDirfd, new,
+    outside: {
+      unsafe isPlain ? lx_linkat(fd, "", AT_FDCWD, $0, flags) : refuseLink(AT_FDCWD, $0)
+    }
+  ) { (location, overlay) throws(Errno) in
     if location.lookup.node.kind != .none { throw .exists }
     if location.trailing { throw .noEntry }
     let rel = location.path.view
@@ -247,10 +241,10 @@ private func linkDescriptor(
       var here = s.here
       switch try DescriptorObject.standing(fd, entry, s) {
       case .removed: throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
-      case .upper(_, let node) where node.has(Node.removed) && !node.has(Node.indexed):
+      case .upper(_, let node) where node.has(Node.removed) && node.has(Node.attributesOnly):
         throw entry.isDirectory ? overlay.refusedLink(rel) : .noEntry
       case .upper(let group, let node) where node.has(Node.removed):
-        // Only other names of its hard-link group are left, and their file in the index; or none.
+        // Other names are left, and its file in the index or a kept copy; or none.
         var st = stat()
         try unsafe check(
           lx_fstatat(AT_FDCWD, s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW))
@@ -280,7 +274,12 @@ private func linkDescriptor(
     }
   }
   // A lower inode gets no name outside.
-  return r == passResult && entry.isLower ? -Int(EXDEV) : r
+  return r == passResult && entry.isLower ? unsafe refuseLink(newDirfd, new) : r
+}
+
+/// EXDEV, or what the new name refuses before that: asked of the kernel with an object of /proc.
+private func refuseLink(_ dirfd: Int32, _ path: UnsafePointer<CChar>?) -> Int {
+  unsafe lx_linkat(AT_FDCWD, "/proc/self/stat", dirfd, path, 0)
 }
 
 /// Two walks, in blocks of their own.
@@ -304,6 +303,7 @@ private func twoNames(
           let to: Location?
           do throws(Errno) {
             to = try unsafe Resolve.walk(newDirfd, new, follow: false, naming: true, s2)
+            if !namingOld, to?.isTooLong == true { throw .nameTooLong }
           } catch {
             if !namingOld, (from?.overlay ?? -1) < 0 {
               let flags = followOld ? 0 : AT_SYMLINK_NOFOLLOW

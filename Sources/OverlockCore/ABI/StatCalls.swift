@@ -244,6 +244,8 @@ public func ovlReadlink(
       return bordered { () throws(Errno) in try unsafe ProcLink.read(dirfd, path, buffer, size) }
     }
     if r != 0 { return r }
+    // A removed directory that no way leads to.
+    if unsafe p.pointee.real.pointee == 0 { return -Int(EINVAL) }
     return unsafe lx_readlinkat(AT_FDCWD, p.pointee.real, buffer, size)
   }
 }

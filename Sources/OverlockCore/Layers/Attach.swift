@@ -177,7 +177,7 @@ extension Overlay {
       if self.hasEntries("/kept") {
         let turn = try Turn(self, s)
         defer { turn.release() }
-        self.sweepKept(turn)
+        self.sweepKept(turn, unused: true)
       }
       try self.eachEntry(of: Overlay.indexFolder) { (path) throws(Errno) in
         if let shown = hexadecimal(path.view.name) { self.dropIndex(shown, waits: false) }

@@ -11,6 +11,9 @@ import CLinux
 /// only on a file that nobody else has open. Where that cannot be asked – somebody else's file, a file system
 /// without leases – nothing is kept, and such a descriptor shows the origin again when the copy is gone.
 ///
+/// What is no file (a FIFO, a symbolic link) has no lease to ask by: its copy is kept while it has another name,
+/// without a note of its origin.
+///
 /// Both are changed under the turn of the identity. Swept when the next copied-up file is removed, after a dead process, and
 /// by the first process of a new registry.
 extension Overlay {
@@ -50,7 +53,7 @@ extension Overlay {
 
   /// A name of a copied-up file is about to go: keeps the copy if its origin may be open. Under the turn of the name's directory; waits a little for the identity's.
   func keepCopy(_ rel: PathView, _ node: Node, upper: PathBuffer, _ turn: Turn) -> Keeping {
-    guard mayBeKept(node) else { return .notNeeded }
+    guard mayBeKept(node) else { return keepByNames(node, upper, turn) }
     let shown = node.shownInode
     var result = Keeping.impossible
     sweepKept(turn, limit: 4)
@@ -73,14 +76,47 @@ extension Overlay {
       }
       try self.noteOrigin(shown, origin, s)
       Fault.step()
-      self.registry?.noteKept()
-      var markers = Markers(self)
-      markers.links(upper, .names)
-      defer { markers.end() }
-      try self.linkFromIndex(upper, kept)
+      try self.link(upper, as: kept)
       result = .kept
     }
     return result
+  }
+
+  /// The same of what is no file, by its other names. The last one takes the kept link along.
+  private func keepByNames(_ node: Node, _ upper: PathBuffer, _ turn: Turn) -> Keeping {
+    guard node.layer == 0, node.kind == .special || node.kind == .link, node.shownInode != 0,
+      !node.has(Node.indexed)
+    else { return .notNeeded }
+    let shown = node.shownInode
+    var st = stat()
+    let r = unsafe lx_fstatat(AT_FDCWD, upper.terminated, &st, AT_SYMLINK_NOFOLLOW)
+    guard r == 0, st.links > 1 else { return .notNeeded }
+    var result = Keeping.notNeeded
+    try? withScratch { (s) throws(Errno) in
+      // Of a hard-link group of its lower the index tells.
+      if try self.isIndexed(shown, s) { return }
+      guard self.awaitIdentity(shown, turn) else { return }
+      defer { turn.dropIdentity(shown) }
+      var kept = s.real
+      let isKept = try self.kept(shown, into: &kept)
+      if unsafe self.shownLinks(upper.terminated, st.links) > 1 {
+        if isKept { return }
+        try self.link(upper, as: kept)
+        result = .kept
+      } else if isKept {
+        try self.remove(shown, s)
+      }
+    }
+    return result
+  }
+
+  /// Under the turn of the identity.
+  private func link(_ upper: PathBuffer, as kept: PathBuffer) throws(Errno) {
+    registry?.noteKept()
+    var markers = Markers(self)
+    markers.links(upper, .names)
+    defer { markers.end() }
+    try linkFromIndex(upper, kept)
   }
 
   /// Copies a lower file that has lost its name, which is about to be changed through its descriptor.
@@ -213,7 +249,9 @@ extension Overlay {
   }
 
   /// Removes the copies whose origin nobody has open any more.
-  func sweepKept(_ turn: Turn, limit: Int = Int.max) {
+  ///
+  /// - Parameter unused: nobody is in the overlay who could have one open that is kept by its names.
+  func sweepKept(_ turn: Turn, limit: Int = Int.max, unused: Bool = false) {
     guard registry?.saysNoneKept != true else { return }
     var left = limit
     try? withScratch { (s) throws(Errno) in
@@ -233,11 +271,21 @@ extension Overlay {
           var origin = s2.rest
           let isKnown = try self.readOriginNote(shown, into: &origin, s2)
           if isKnown, self.mayBeOpen(origin) { return }
+          if !isKnown, !unused, try self.hasNames(shown, s2) { return }
           try self.remove(shown, s2)
         }
         return true
       }
     }
+  }
+
+  /// Of a copy that is kept by its names.
+  private func hasNames(_ shown: UInt64, _ s: Scratch) throws(Errno) -> Bool {
+    var kept = s.real
+    try keptPath(shown, into: &kept)
+    var st = stat()
+    try unsafe check(lx_fstatat(AT_FDCWD, kept.cString, &st, AT_SYMLINK_NOFOLLOW))
+    return unsafe st.type != S_IFREG && shownLinks(kept.cString, st.links) > 0
   }
 
   /// Under the turn of the identity. Its last link, or one that no other name's count has to miss.

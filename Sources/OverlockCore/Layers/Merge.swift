@@ -78,10 +78,13 @@ import CLinux
     if real.count == 0 { try real.append(slash) }
   }
 
+  /// Of the bytes of a name (NAME_MAX).
+  static var nameLimit: Int { 255 }
+
   /// Looks a name up and, if it is a directory, becomes that directory. `scratch.real` holds the real
   /// path of what was found. Errors: EACCES, ENAMETOOLONG, EIO… as a layer answered.
   mutating func descend(_ name: PathView, wantBelow: Bool) throws(Errno) -> Node {
-    guard name.count <= 255 else { throw .nameTooLong }
+    guard name.count <= Merge.nameLimit else { throw .nameTooLong }
     var node = Node(.none, layer: -1)
     var found = false
     var foundVariant = 0

@@ -98,10 +98,12 @@ extension Overlay {
 
   /// The merged path of a path below a lower's root, if a directory on the way was renamed. Replaces
   /// the path; false: nothing was.
-  func followMoved(_ rel: inout PathBuffer, layer: Int) throws(Errno) -> Bool {
+  ///
+  /// - Parameter above: not of the object itself, which another of its names may have been noted for.
+  func followMoved(_ rel: inout PathBuffer, layer: Int, above: Bool = false) throws(Errno) -> Bool {
     guard layer > 0, registry?.directoriesMoved ?? hasUpper, hasUpper else { return false }
     return try withScratch { (s) throws(Errno) -> Bool in
-      var end = rel.count
+      var end = above ? rel.view.parent.count : rel.count
       while end > 0 {
         var real = s.real
         try real.append(self.layerPath(layer))

@@ -29,7 +29,8 @@ enum PathStat {
     _ overlay: Overlay, _ node: Node, _ st: inout stat, _ real: UnsafePointer<CChar>
   ) {
     st.device = overlay.device
-    if node.has(Node.removed), node.kind != .file || node.layer > 0 { st.links = 0 }
+    let isNameless = node.layer > 0 || node.has(Node.attributesOnly) || node.kind == .directory
+    if node.has(Node.removed), isNameless { st.links = 0 }
     if node.shownInode != 0 {
       st.inode = node.shownInode
     } else if node.layer > 0 {

@@ -19,7 +19,6 @@ extension Overlay {
       if node.kind == .directory { throw .isDirectory }
       if node.layer > 0 { try self.checkSticky(c.rel, c.s) }
       let hidden = node.layer > 0 || node.has(Node.below) || node.has(Node.indexed)
-      let noted = self.lastName(c)
       var markers = Markers(self)
       markers.name(c.rel, .names | .deletion)
       markers.attributes(of: c.rel.parent)
@@ -27,6 +26,7 @@ extension Overlay {
       let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
       defer { name.end() }
       let kept = self.keepCopy(c.rel, node, upper: c.upper, c.turn)
+      let noted = self.lastName(c)
       var isGone = false
       defer { if kept == .kept, !isGone { self.dropCopy(node, c.turn) } }
       if kept == .impossible { self.keepAttributes(c.upper, node, turn: c.look.directory) }

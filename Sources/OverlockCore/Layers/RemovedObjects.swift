@@ -33,9 +33,25 @@ extension Overlay {
     return try withScratch { (s) throws(Errno) -> LowerName in
       var raw = s.rest
       try raw.append(rel.view)
-      let name: LowerName = try self.followMoved(&rel, layer: layer) ? .moved : .unmoved
+      var name: LowerName = try self.followMoved(&rel, layer: layer) ? .moved : .unmoved
       var merge = Merge(self, s)
-      let look = try self.lookup(rel.view, s, merge: &merge)
+      var look = try self.lookup(rel.view, s, merge: &merge)
+      if name == .moved, look.isWhole, look.node.layer == 0,
+        look.node.kind == .file || look.node.kind == .special,
+        try self.isLinked(s)
+      {
+        // Another of its names may have been renamed since: its own is the one that it came from, while that is.
+        let shown = look.node.shownInode
+        var own = s.here
+        try own.append(raw.view)
+        let isMoved = try self.followMoved(&own, layer: layer, above: true)
+        let there = try self.lookup(own.view, s, merge: &merge)
+        if shown != 0, there.isWhole, there.node.layer == 0, there.node.shownInode == shown {
+          try rel.set(own.view)
+          name = isMoved ? .moved : .unmoved
+        }
+        look = try self.lookup(rel.view, s, merge: &merge)
+      }
       let isThere = look.isWhole && look.node.kind != .none
       if isThere, look.node.kind == .directory {
         for k in 0..<merge.count
@@ -71,6 +87,13 @@ extension Overlay {
       guard st.type == S_IFDIR else { return .removed(0) }
       return .removed(try self.traceRemoval(inode: shown, into: &rel))
     }
+  }
+
+  /// Whether what a lookup has just found has other names.
+  private func isLinked(_ s: Scratch) throws(Errno) -> Bool {
+    var st = stat()
+    return unsafe lx_fstatat(AT_FDCWD, s.real2.unterminated, &st, AT_SYMLINK_NOFOLLOW) == 0
+      && st.links > 1
   }
 
   /// The path that a removed directory would have by now, and its entry in the log; 0 and the path as it

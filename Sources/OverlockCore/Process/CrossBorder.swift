@@ -8,18 +8,9 @@ enum CrossBorder {
   static func rename(_ from: Location, _ to: Location, flags: UInt32, _ s: Scratch)
     throws(Errno) -> Int
   {
-    if to.overlay < 0 {
-      var parent = s.rest
-      try parent.append(to.path.view.parent)
-      try parent.append(slash)
-      try unsafe check(lx_faccessat2(AT_FDCWD, parent.cString, F_OK, 0))
-    }
-    // Of two file systems nothing more is looked at (fs/namei.c, do_renameat2).
-    if from.overlay < 0 || to.overlay < 0 {
-      let (outside, inside) = from.overlay < 0 ? (from, to) : (to, from)
-      if try isElsewhere(outside, Overlay(index: inside.overlay), s) { throw .crossDevice }
-    }
+    if from.isTooLong { throw .nameTooLong }
     if try !exists(from) { throw .noEntry }
+    if to.isTooLong { throw .nameTooLong }
     if flags & UInt32(RENAME_EXCHANGE) != 0, try !exists(to) { throw .noEntry }
     if from.overlay >= 0, from.trailing, from.lookup.node.kind != .directory {
       throw .notDirectory
@@ -47,21 +38,22 @@ enum CrossBorder {
     return 0
   }
 
-  /// Whether a name outside is on another file system than the directory that the overlay covers.
-  @_optimize(speed)
-  private static func isElsewhere(_ location: Location, _ overlay: Overlay, _ s: Scratch)
-    throws(Errno) -> Bool
-  {
-    var path = s.rest
-    try path.append(location.path.view.parent)
-    try path.append(slash)
-    var parent = stat()
-    var target = stat()
-    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &parent, 0))
-    try path.set(overlay.target)
-    try path.append(slash)
-    try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &target, 0))
-    return parent.device != target.device
+  /// The device of a name's directory. Outside nobody has looked yet whether that is there.
+  static func parentDevice(_ location: Location) throws(Errno) -> UInt64 {
+    try withScratch { (s) throws(Errno) -> UInt64 in
+      var path = s.rest
+      if location.overlay >= 0 {
+        try path.append(Overlay(index: location.overlay).target)
+      } else {
+        try path.append(location.path.view)
+        while path.count > 1, path.view[path.count - 1] == slash { path.count -= 1 }
+        if location.last == .name { path.count = path.view.parent.count }
+      }
+      try path.append(slash)
+      var st = stat()
+      try unsafe check(lx_fstatat(AT_FDCWD, path.cString, &st, 0))
+      return st.device
+    }
   }
 
   @_optimize(speed)

@@ -19,6 +19,8 @@ struct Location {
   var ticket = UInt64(0)
   /// It was removed together with what leads to it: the real path is that of its stand-in, or empty.
   var isLost = false
+  /// Of a call on names: the last one is too long to be any; `path` is its directory.
+  var isTooLong = false
 
   /// What the last component was: some calls refuse "." and "..".
   enum Last { case name, dot, dotDot, root }
@@ -153,6 +155,13 @@ enum Walk {
       let before = here.count
       if overlay >= 0 {
         touched = true
+        if isLast, naming, name.count > Merge.nameLimit {
+          try state.requireDirectory(overlay, here.view)
+          let none = Lookup(removed: Node(.none, layer: -1), at: here.view)
+          return Location(
+            overlay: overlay, path: here, lookup: none, trailing: position < rest.count,
+            touched: true, isTooLong: true)
+        }
         try here.appendRelative(name)
         if !isLast, !fresh, state.passes(overlay, here.view) { continue }
         try state.look(
