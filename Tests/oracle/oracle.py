@@ -118,7 +118,8 @@ def judge(seed: int | Case, options: argparse.Namespace, plan: Plan,
     verdict = examine(case, plan, settings)
     notes = []
     if verdict.differences and _is_disks(verdict.differences[0], settings):
-        notes.append(f"  the disk said ENOSPC, and has room: run again ({verdict.differences[0].where})")
+        notes.append("  the disk said ENOSPC, and has room: run again")
+        notes += _difference(case, verdict.differences[0])
         verdict = examine(case, plan, settings)
     notes += [f"  {note}" for note in verdict.notes]
     if not verdict.differences:
