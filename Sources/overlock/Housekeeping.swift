@@ -13,16 +13,7 @@ struct Housekeeping {
     /// A future upper inode, or one that is kept without a name, of what shows that inode number.
     case anchor(UInt64, path: [UInt8])
     /// The upper inode of a group of hard links that shows that inode number.
-    case group(UInt64)
-  }
-
-  private let work: Path
-
-  /// Of the upper inode of a group of hard links.
-  func path(ofGroup shown: UInt64) -> [UInt8] {
-    let digits = String(shown, radix: 16)
-    let name = String(repeating: "0", count: 16 - digits.count) + digits
-    return work.appending("index").appending(name).bytes
+    case group(UInt64, path: [UInt8])
   }
 
   private(set) var entries: [KernelFile: Entry] = [:]
@@ -31,7 +22,6 @@ struct Housekeeping {
 
   /// - Parameter work: the workdir's folder; empty: there is none.
   init(_ work: Path, _ mounts: Mounts) {
-    self.work = work
     guard !work.bytes.isEmpty, let device = mounts.device(of: work) else { return }
     var st = stat()
     let r = unsafe work.withCString { unsafe lx_fstatat(AT_FDCWD, $0, &st, AT_SYMLINK_NOFOLLOW) }
@@ -55,7 +45,9 @@ struct Housekeeping {
     each("markers") { (name, _) in UInt64(name, radix: 16).map { .markers($0) } }
     each("anchors", anchor)
     each("copyup/0") { (name, path) in name.utf8.count == 16 ? anchor(name, path) : nil }
-    each("index") { (name, _) in UInt64(name, radix: 16).map { .group($0) } }
+    each("index") { (name, path) in
+      UInt64(name, radix: 16).map { .group($0, path: path.bytes) }
+    }
     each("kept") { (name, path) in name.utf8.count == 16 ? anchor(name, path) : nil }
   }
 }

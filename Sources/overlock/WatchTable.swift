@@ -69,7 +69,7 @@ struct WatchFinder {
     var origins: [KernelFile: [KernelFile]] = [:]
     for place in places {
       for (file, entry) in place.housekeeping.entries {
-        if case .group(let shown) = entry {
+        if case .group(let shown, _) = entry {
           guard watched.contains(file) else { continue }
           origins[file, default: []] += place.origins(shown, mounts)
         } else {
@@ -160,7 +160,7 @@ struct WatchFinder {
           Part(
             key: .object(shown), watch: watch, layer: nil, real: path, isRemoved: false,
             inode: shown))
-      } else if case .group(let shown)? = entry {
+      } else if case .group(let shown, let path)? = entry {
         let names = [watch.file] + (origins[watch.file] ?? [])
         let seen = names.compactMap { file in
           search.found[file].flatMap {
@@ -171,7 +171,7 @@ struct WatchFinder {
         parts.append(
           Part(
             key: .object(shown), watch: watch, layer: 0,
-            real: place.housekeeping.path(ofGroup: shown), place: named,
+            real: path, place: named,
             isRemoved: named?.isRemoved ?? true, inode: shown))
       } else if entry == nil, let found = search.found[watch.file],
         let (path, seen) = WatchFinder.shown(found, watch.file.inode, in: place.overlay.seen)

@@ -375,7 +375,6 @@ static inline int lx_is_interrupted(uint64_t mask) {
   return 0;
 }
 /* What a seccomp filter is told of the architecture (linux/audit.h). */
-/* Inlined always: a child that shares the stack returns from it before its parent does (apart.h). */
 #if defined(__x86_64__)
 #define OVL_AUDIT_ARCH 0xc000003eu
 #else

@@ -30,7 +30,6 @@ struct Comparison {
   }
 
   /// Writes the new snapshots and the events, as the kernel would have put them. Returns how many watches are left.
-  @inline(never)
   mutating func run() -> Int {
     snapshots.pendingFrom = 0
     snapshots.pendingTo = 0
@@ -60,7 +59,6 @@ struct Comparison {
 
   /// The snapshot of a new watch, as a block at the end of those there are, if there is anything to be seen. False:
   /// there is no room.
-  @inline(never)
   mutating func append(_ wd: Int32, _ path: PathView, _ kind: UInt32) -> Bool {
     used = snapshots.used
     var target = s.real
@@ -92,7 +90,6 @@ struct Comparison {
 
   // ---- writing ----
 
-  @inline(never)
   private mutating func begin(
     _ wd: Int32, _ path: PathView, _ kind: UInt32, in space: UnsafeMutableRawPointer
   ) -> Bool {
@@ -113,7 +110,6 @@ struct Comparison {
     return true
   }
 
-  @inline(never)
   private mutating func enter(
     _ name: PathView, _ hash: UInt64, _ g: Glance, isSuspect: Bool,
     in space: UnsafeMutableRawPointer
@@ -131,7 +127,6 @@ struct Comparison {
   }
 
   /// One object, and what is to be told of it.
-  @inline(never)
   private mutating func put(_ wd: Int32, _ name: PathView, _ old: PolledName?, _ new: Glance) {
     let was = old?.glance ?? Glance()
     let (first, second) = was.changes(to: new)
@@ -153,7 +148,6 @@ struct Comparison {
   }
 
   /// The block as it is, with the names it got since.
-  @inline(never)
   private mutating func keep(_ block: PolledBlock) {
     guard unsafe begin(block.wd, block.path, block.kind, in: snapshots.other) else { return }
     let copy = unsafe PolledBlock(snapshots.other + start)
@@ -172,7 +166,6 @@ struct Comparison {
   }
 
   /// An event as the kernel writes one: the name ends in zeros, up to a multiple of 16 bytes.
-  @inline(never)
   private mutating func tell(_ wd: Int32, _ mask: UInt32, _ name: PathView) {
     let padded = name.isEmpty ? 0 : (name.count + 16) & ~15
     let at = snapshots.pendingTo
@@ -194,14 +187,12 @@ struct Comparison {
 
   // ---- looking ----
 
-  @inline(never)
   private static func stamp(_ st: stat) -> UInt64 {
     let g = Glance(st)
     return g.modified &+ g.changed &* 3 &+ g.inode &* 5
   }
 
   /// nil: it cannot be told. A whiteout is nothing.
-  @inline(never)
   private func glance(_ directory: Int32, _ name: PathView) -> Glance? {
     var st = stat()
     let text = unsafe UnsafeRawPointer(name.base).assumingMemoryBound(to: CChar.self)
@@ -210,13 +201,11 @@ struct Comparison {
     return Comparison.isGone(r) ? Glance() : nil
   }
 
-  @inline(never)
   private static func isGone(_ result: Int) -> Bool {
     result == -Int(ENOENT) || result == -Int(ENOTDIR)
   }
 
   /// Whether the layer of a path that leads nowhere is there: it is not after chroot(2) or umount(2).
-  @inline(never)
   private func isReachable(_ path: PathView) -> Bool {
     for number in 0..<Overlay.count {
       let overlay = Overlay(index: number)
@@ -233,12 +222,10 @@ struct Comparison {
     return true
   }
 
-  @inline(never)
   private func noName() -> PathView {
     unsafe PathView(snapshots.space.assumingMemoryBound(to: UInt8.self), 0)
   }
 
-  @inline(never)
   private mutating func compareFile(_ block: PolledBlock) {
     let own = block.own
     guard let new = glance(AT_FDCWD, block.path), !new.isAbsent || isReachable(block.path)
@@ -264,7 +251,6 @@ struct Comparison {
   }
 
   /// - Parameter isProgram: the program watches this very directory, not one of the upper over it.
-  @inline(never)
   private mutating func compareDirectory(_ block: PolledBlock, isProgram: Bool) {
     let text = unsafe UnsafeRawPointer(block.path.base).assumingMemoryBound(to: CChar.self)
     let opened = unsafe lx_openat(
@@ -304,7 +290,6 @@ struct Comparison {
   }
 
   /// The directory's own attributes. Returns what is to be told after its names; 0: nothing.
-  @inline(never)
   private mutating func compareOwn(
     _ block: PolledBlock, _ copy: PolledBlock, _ new: Glance, _ isProgram: Bool
   ) -> UInt32 {
@@ -326,7 +311,6 @@ struct Comparison {
   // ---- names ----
 
   /// Calls `body` with every name of a directory's block and those it got since.
-  @inline(never)
   private mutating func eachName(
     of block: PolledBlock, _ body: (inout Comparison, PolledName) -> Void
   ) {
@@ -374,7 +358,6 @@ struct Comparison {
     return isWhole
   }
 
-  @inline(never)
   private mutating func count(of block: PolledBlock) -> Int {
     var count = 0
     eachName(of: block) { (_, _) in count += 1 }
@@ -395,7 +378,6 @@ struct Comparison {
     for i in 0..<slots { unsafe snapshots.index[i] = 0 }
   }
 
-  @inline(never)
   func enter(_ name: PolledName) {
     name.isTaken = false
     var i = Int(truncatingIfNeeded: name.hash) & (slots - 1)
@@ -403,7 +385,6 @@ struct Comparison {
     unsafe snapshots.index[i] = UInt32(truncatingIfNeeded: name.offset(in: snapshots.space) / 8 + 1)
   }
 
-  @inline(never)
   func take(_ name: PathView, _ hash: UInt64) -> PolledName? {
     var i = Int(truncatingIfNeeded: hash) & (slots - 1)
     while true {

@@ -37,17 +37,18 @@ enum FanotifyMarks {
     guard unsafe p.kind == Kind.file.rawValue, unsafe p.layer > 0, flags & add != 0,
       unsafe Overlay(index: Int(p.overlay)).hasUpper
     else { return unsafe lx_fanotify_mark(fd, flags, mask, real) }
-    let marked = unsafe lx_fanotify_mark(fd, flags, mask, real)
-    if marked < 0 { return marked }
+    // First the copy, whose making is told to nobody then.
     var upper = unsafe ovl_path()
     defer { unsafe ovlPathRelease(&upper) }
-    guard unsafe ovlLocate(&upper, dirfd, path, follow | UInt32(OVL_COPYUP)) == 0,
-      unsafe upper.layer == 0
-    else {
-      // Who may not change the upper hears of the lower.
+    let intent = follow | UInt32(OVL_COPYUP)
+    if unsafe ovlLocate(&upper, dirfd, path, intent) == 0, unsafe upper.layer == 0 {
+      let marked = unsafe lx_fanotify_mark(fd, flags, mask, upper.real)
+      if marked < 0 { return marked }
+      _ = unsafe lx_fanotify_mark(fd, flags, mask, real)
       return marked
     }
-    return unsafe lx_fanotify_mark(fd, flags, mask, upper.real)
+    // Who may not change the upper hears of the lower.
+    return unsafe lx_fanotify_mark(fd, flags, mask, real)
   }
 
   /// Of a directory's layers, from the top down. nil: it is another object meanwhile.
