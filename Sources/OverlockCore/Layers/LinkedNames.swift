@@ -135,7 +135,9 @@ extension Overlay {
     let source = s.real2.written
     if look.node.shownInode != 0 { try markParentImpure(new, s) }
     guard target.node.has(Node.whiteout) else {
-      return try changing(new, missing: true) { (c) throws(Errno) -> Bool in
+      // Not while the index lets go of it (`dropIndex`).
+      let group: UInt64? = look.node.has(Node.indexed) ? look.node.shownInode : nil
+      return try changing(new, missing: true, identity: group) { (c) throws(Errno) -> Bool in
         guard c.look.node.kind == .none else { throw .exists }
         if c.look.node.has(Node.whiteout) { return false }
         let name = NameChange(self, directory: c.look.directory, name: c.look.hash)
